@@ -1,0 +1,19 @@
+"""Test set-up: eight virtual CPU devices, no network, and shapes checked at every call."""
+
+import os
+
+# Before JAX is imported anywhere: the mesh tests need eight devices, and a GPU or TPU of the
+# machine at hand must not change a number.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+
+import jaxtyping
+
+# Every function of the package checks the shapes and types in its signature; free in production.
+jaxtyping.install_import_hook("vit_jax", "beartype.beartype").install()
+
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")

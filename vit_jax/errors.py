@@ -1,0 +1,43 @@
+"""Errors a user can cause, each with the exit code of the command line.
+
+Every message is one line: the value that was given, the rule it breaks, and what to do instead.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class VitJaxError(ValueError):
+    """Base of all errors that are shown to the user without a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(VitJaxError):
+    """A wrong flag, config key, model name or combination of settings (exit code 2)."""
+
+
+class DataError(VitJaxError):
+    """Images, labels or a dataset that cannot be read or do not fit the model (exit code 3)."""
+
+    exit_code = 3
+
+
+class CheckpointError(VitJaxError):
+    """A checkpoint or workdir that cannot be read or does not fit (exit code 3)."""
+
+    exit_code = 3
+
+
+class NonFiniteError(VitJaxError):
+    """The loss or the gradient is no longer finite (exit code 4)."""
+
+    exit_code = 4
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the closest known name, or "" if none is close."""
+    known = list(known)
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
