@@ -1,0 +1,25 @@
+"""The models: linen modules that know no data, no checkpoint and no training."""
+
+from vit_jax.models.attention import MultiHeadDotProductAttention
+from vit_jax.models.mlp import MlpBlock
+from vit_jax.models.posemb import AddPositionEmbs
+from vit_jax.models.resnet import ResidualUnit, ResNet, ResNetStage, StdConv
+from vit_jax.models.stems import PatchEmbed
+from vit_jax.models.vit import Encoder, Encoder1DBlock, VisionTransformer
+from vit_jax.models.zoo import create_model, list_models
+
+__all__ = [
+    "AddPositionEmbs",
+    "Encoder",
+    "Encoder1DBlock",
+    "MlpBlock",
+    "MultiHeadDotProductAttention",
+    "PatchEmbed",
+    "ResNet",
+    "ResNetStage",
+    "ResidualUnit",
+    "StdConv",
+    "VisionTransformer",
+    "create_model",
+    "list_models",
+]

@@ -1,0 +1,90 @@
+"""A process may die at any moment: what it leaves is whole steps."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vit_jax.checkpoints.store import Store
+
+CHILD = """
+import os, shutil, signal, sys
+import numpy as np
+from vit_jax.checkpoints import integrity, store
+
+directory, point = sys.argv[1:]
+state = lambda step: {"w": np.full((64, 1024), step, np.float32)}
+
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_if(module, name, is_time, halfway=lambda path: None):
+    real = getattr(module, name)
+
+    def wrapped(*args, **kwargs):
+        if is_time(str(args[-1])):
+            halfway(str(args[-1]))
+            die()
+        return real(*args, **kwargs)
+
+    setattr(module, name, wrapped)
+
+
+checkpoints = store.Store(directory, keep=1)
+checkpoints.save(1, state(1), {"step": 1})
+checkpoints.wait()
+if point == "before seal":
+    integrity.seal = die
+elif point == "before rename":
+    die_if(os, "rename", lambda path: path.endswith("/2"))
+elif point == "in deletion":
+    half = lambda path: os.remove(path + "/state/_METADATA")
+    die_if(shutil, "rmtree", lambda path: path.endswith("/1.old") and os.path.exists(path), half)
+checkpoints.save(2, state(2), {"step": 2})
+if point == "no close":
+    sys.exit()
+if point != "in flight":
+    checkpoints.wait()
+die()
+"""
+
+
+def run_child(directory: Path, point: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", CHILD, str(directory), point]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("point", "steps"),
+    [
+        ("in flight", [[1]]),
+        ("before seal", [[1]]),
+        ("before rename", [[1]]),
+        ("in deletion", [[2]]),
+        ("after wait", [[2]]),
+        ("no close", [[1], [2]]),  # not killed: it must end, and may or may not commit
+    ],
+)
+def test_a_process_that_dies_leaves_whole_steps(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, point: str, steps: list[list[int]]
+) -> None:
+    child = run_child(tmp_path, point)
+    assert child.returncode == (0 if point == "no close" else -signal.SIGKILL), child.stderr
+    with Store(tmp_path, keep=2) as store:
+        assert store.steps() in steps
+        restored = store.restore(None)
+        assert restored is not None
+        assert np.all(restored.state["w"] == restored.step)
+        assert caplog.messages == [], "what a kill leaves behind is no damage"
+        store.save(3, {"w": np.full(3, 3)}, {})
+    assert [path.name for path in (tmp_path / ".staging").iterdir()] == []
+    assert Store(tmp_path).steps() == [restored.step, 3]

@@ -1,0 +1,27 @@
+"""Linen's init and apply, jitted, for modules that have parameters alone."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def new_params(module: nn.Module, x: Any, key: Any = None) -> Any:
+    """Returns the initial parameters for an input like `x`; `key` defaults to `key(0)`."""
+    return jax.jit(module.init)(jax.random.key(0) if key is None else key, x)["params"]
+
+
+def random_params(module: nn.Module, x: Any) -> Any:
+    """Returns parameters that are all random, so that nothing hides behind a zero."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes
+    )
+
+
+def apply(module: nn.Module, params: Any, x: Any, **kwargs: Any) -> Any:
+    """Returns the output of the module."""
+    return jax.jit(lambda p, x: module.apply({"params": p}, x, **kwargs))(params, x)

@@ -1,0 +1,135 @@
+"""The folders of a checkpoint directory: which are steps, which verify, which may go.
+
+    DIRECTORY/12/                  a step, named by its number
+    DIRECTORY/12/integrity.json    its seal: size and SHA-256 of every other file
+    DIRECTORY/.staging/            saves in flight and steps being deleted; nothing in it counts
+
+A step is written and sealed in `.staging`, then one rename makes it a step: a process killed at any
+moment leaves whole steps, each with its digests. The rule of reading: the newest step whose files
+are those that were sealed. A numbered folder without a seal has lost it or came from elsewhere; it
+is never read. Every newer folder that is passed over is named in a warning.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from vit_jax.checkpoints import integrity
+from vit_jax.errors import CheckpointError
+
+logger = logging.getLogger("vit_jax")
+
+STAGING = ".staging"
+# Either file shows that a numbered folder is a checkpoint, and not something a user keeps here.
+_MARKS = (integrity.SEAL, "_CHECKPOINT_METADATA")
+
+
+class StepFolders:
+    """The steps in `directory`; the newest `keep` stay. Reading changes nothing on disk."""
+
+    def __init__(self, directory: Path, keep: int):
+        self.directory = directory
+        self._keep = keep
+        self._staging = directory / STAGING
+        self._damaged: set[int] = set()  # found while reading; retention does not count them
+
+    def folder(self, step: int) -> Path:
+        """Returns where `step` is, or will be."""
+        return self.directory / str(step)
+
+    def staged(self, step: int) -> Path:
+        """Returns where the files of `step` are written before it is committed."""
+        return self._staging / str(step)
+
+    def clear_staging(self) -> None:
+        """Deletes what a killed writer left behind, and makes the directory if it is absent."""
+        shutil.rmtree(self._staging, ignore_errors=True)
+        self._staging.mkdir(parents=True, exist_ok=True)
+
+    def committed(self) -> list[int]:
+        """Returns the sealed steps whose files are all there at their sizes, oldest first."""
+        return [
+            step
+            for step in self._numbered()
+            if integrity.damage(self.folder(step), digests=False) is None
+        ]
+
+    def is_intact(self, step: int) -> bool:
+        """Returns whether `step` is there and every byte of it is as it was sealed."""
+        return self.folder(step).exists() and integrity.damage(self.folder(step)) is None
+
+    def commit(self, step: int) -> None:
+        """Makes the staged files a step, in the place of a damaged one; then deletes older steps.
+
+        Raises:
+            OSError: the files cannot be read or renamed; the steps are as they were.
+        """
+        integrity.seal(self.staged(step))
+        self._discard(step)
+        os.rename(self.staged(step), self.folder(step))
+        integrity.sync(self.directory)
+        self._damaged.discard(step)
+        try:
+            self._retain(step)
+        except OSError as error:  # the step is safe, which is what counts
+            logger.warning("%s: old checkpoints cannot be deleted: %s", self.directory, error)
+
+    def find(self, step: int | None) -> Path | None:
+        """Returns the newest folder that verifies, or that of `step`; None if there is no step.
+
+        Raises:
+            CheckpointError: `step` is absent or damaged, or there are steps and all are damaged.
+        """
+        if step is not None:
+            if reason := integrity.damage(self.folder(step)):
+                raise CheckpointError(
+                    f"step {step} of {self.directory} cannot be restored ({reason}); "
+                    f"committed steps: {self.committed()}"
+                )
+            return self.folder(step)
+        passed_over: dict[int, str] = {}
+        for candidate in reversed(self._numbered()):
+            reason = integrity.damage(self.folder(candidate))
+            if reason is None:
+                if passed_over:
+                    logger.warning("%s: falling back to step %d", self.directory, candidate)
+                return self.folder(candidate)
+            logger.warning("%s: step %d is damaged (%s)", self.directory, candidate, reason)
+            passed_over[candidate] = reason
+            self._damaged.add(candidate)
+        self._refuse_if_lost(passed_over)
+        return None
+
+    def _refuse_if_lost(self, damaged: Mapping[int, str]) -> None:
+        """Raises if one of these folders ever was a step: an empty one never was."""
+        lost = [step for step in damaged if any(self.folder(step).iterdir())]
+        if lost:
+            raise CheckpointError(
+                f"{self.directory}: all checkpoints are damaged (step {lost[0]}: "
+                f"{damaged[lost[0]]}); copy a good one back, or delete the directory to start anew"
+            )
+
+    def _numbered(self) -> list[int]:
+        """Returns the numbers of all numbered folders, whatever is in them, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        names = (path.name for path in self.directory.iterdir() if path.is_dir())
+        return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+
+    def _retain(self, committed: int) -> None:
+        """Deletes all but `committed`, which is known to be good, and the newest intact steps."""
+        intact = [step for step in self.committed() if step not in self._damaged]
+        kept = {committed, *intact[-self._keep :]}
+        for step in self._numbered():
+            if step not in kept and any((self.folder(step) / mark).exists() for mark in _MARKS):
+                self._discard(step)
+
+    def _discard(self, step: int) -> None:
+        """Deletes a step; a kill in the middle leaves rubbish in staging, never half a step."""
+        rubbish = self._staging / f"{step}.old"
+        shutil.rmtree(rubbish, ignore_errors=True)
+        if self.folder(step).exists():
+            os.rename(self.folder(step), rubbish)
+            shutil.rmtree(rubbish, ignore_errors=True)

@@ -1,0 +1,132 @@
+"""Training augmentation on the device, inside the step.
+
+Each example's draw comes from its own key, a function of (seed, epoch, index): neither the batch it
+falls into nor the number of devices changes it.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, Num
+
+from vit_jax.data.augment_host import ASPECT
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What happens to training images; the settings of `augment.*`."""
+
+    crop_area: tuple[float, float] | None = None
+    flip: bool = False
+    rotate: float = 0.0
+    shift: float = 0.0
+    scale: float = 0.0
+    mixup: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether images are turned, moved or scaled."""
+        return bool(self.rotate or self.shift or self.scale)
+
+
+def example_keys(
+    key: Key[Array, ""], epochs: Int[Array, "b"], indices: Int[Array, "b"]
+) -> Key[Array, "b"]:
+    """Returns one key for each example."""
+    fold = jax.vmap(lambda epoch, index: jax.random.fold_in(jax.random.fold_in(key, epoch), index))
+    return fold(epochs, indices)
+
+
+def augment(
+    images: Num[Array, "b h w c"],
+    keys: Key[Array, "b"],
+    settings: Augmentation,
+    size: tuple[int, int],
+) -> Num[Array, "b H W c"]:
+    """Crops, resizes to `size` = (height, width), mirrors and moves a batch of images.
+
+    Where the host has cut the random crops already, `settings.crop_area` is None.
+    """
+    if images.shape[1:3] == size and settings.crop_area is None and not settings.moves:
+        if not settings.flip:
+            return images
+        mirrored = jax.vmap(_coin)(keys)[:, None, None, None]
+        return jnp.where(mirrored, images[:, :, ::-1], images)
+    sample = jax.vmap(lambda image, key: _transform(image, key, settings, size))
+    return sample(images.astype(jnp.float32), keys)
+
+
+def mixup(
+    key: Key[Array, ""], alpha: float, images: Float[Array, "b h w c"], targets: Float[Array, "b k"]
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
+    """Blends each example with its neighbour in the batch, images and targets alike.
+
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018: one weight from
+    Beta(alpha, alpha) for the batch.
+    """
+    weight = jax.random.beta(key, alpha, alpha)
+
+    def blend(x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return weight * x + (1 - weight) * jnp.roll(x, 1, axis=0)
+
+    return blend(images), blend(targets)
+
+
+def _coin(key: Key[Array, ""]) -> Array:
+    return jax.random.bernoulli(jax.random.fold_in(key, 0))
+
+
+def _transform(
+    image: Float[Array, "h w c"], key: Key[Array, ""], settings: Augmentation, size: tuple[int, int]
+) -> Float[Array, "H W c"]:
+    """Looks up every output pixel where the random crop, mirror and motion put it in the input."""
+    height, width = image.shape[:2]
+    crop_key, move_key = jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
+    top, left, box_height, box_width = _box(crop_key, settings, height, width)
+    # Output pixel centres, from -1/2 to 1/2.
+    y = (jnp.arange(size[0]) + 0.5) / size[0] - 0.5
+    x = (jnp.arange(size[1]) + 0.5) / size[1] - 0.5
+    if settings.flip:
+        x = jnp.where(_coin(key), -x, x)
+    y, x = jnp.meshgrid(y, x, indexing="ij")
+    if settings.moves:
+        y, x = _move(move_key, settings, y, x)
+    rows = top + (y + 0.5) * box_height - 0.5
+    columns = left + (x + 0.5) * box_width - 0.5
+    look_up = jax.vmap(
+        lambda plane: jax.scipy.ndimage.map_coordinates(plane, [rows, columns], 1, mode="nearest"),
+        in_axes=-1,
+        out_axes=-1,
+    )
+    return look_up(image)
+
+
+def _box(
+    key: Key[Array, ""], settings: Augmentation, height: int, width: int
+) -> tuple[Array | float, Array | float, Array | float, Array | float]:
+    """Returns (top, left, height, width) of a random crop, or of the whole image."""
+    if settings.crop_area is None:
+        return 0.0, 0.0, float(height), float(width)
+    area, aspect, down, across = jax.random.uniform(key, (4,))
+    low, high = settings.crop_area
+    target = (low + area * (high - low)) * height * width
+    ratio = jnp.exp(math.log(ASPECT[0]) + aspect * math.log(ASPECT[1] / ASPECT[0]))
+    box_height = jnp.minimum(jnp.sqrt(target / ratio), height)
+    box_width = jnp.minimum(jnp.sqrt(target * ratio), width)
+    return down * (height - box_height), across * (width - box_width), box_height, box_width
+
+
+def _move(
+    key: Key[Array, ""], settings: Augmentation, y: Float[Array, "H W"], x: Float[Array, "H W"]
+) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
+    """Turns, scales and shifts coordinates about the centre of the image."""
+    turn, zoom, down, across = jax.random.uniform(key, (4,), minval=-1.0)
+    angle = turn * (settings.rotate * math.pi / 180)
+    scale = 1 + zoom * settings.scale
+    cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+    return (
+        cos * y + sin * x + down * settings.shift,
+        cos * x - sin * y + across * settings.shift,
+    )

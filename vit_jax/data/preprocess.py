@@ -1,0 +1,82 @@
+"""What is done to an image before the model sees it. It travels with the weights."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num, UInt8
+from PIL import Image
+
+from vit_jax.data import decoding
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """Resize, central crop and normalisation.
+
+    Attributes:
+      size: (height, width) of the images the model sees, in pixels.
+      resize: the shorter side, in pixels, before the central crop; None resizes the whole image
+        straight to `size`, whatever its shape (official behaviour).
+      antialias: smooth before shrinking (the official code does not).
+      mean, std: per colour, for values from 0 to 1. The official ones, 0.5, map to [-1, 1].
+    """
+
+    size: tuple[int, int]
+    resize: int | None = None
+    antialias: bool = False
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __call__(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns an RGB image of any size as the uint8 pixels that `normalize` takes."""
+        box = central_box(image.size, self.size, self.resize)
+        return decoding.crop_and_resize(image, box, self.size, antialias=self.antialias)
+
+    def on_device(self, images: UInt8[Array, "b h w 3"]) -> Num[Array, "b H W 3"]:
+        """Does for a batch of images of one size what calling does for one, unrounded."""
+        if images.shape[1:3] == self.size:
+            return images
+        height, width = images.shape[1:3]
+        left, top, right, bottom = central_box((width, height), self.size, self.resize)
+        # Output pixel o lies at (o + 0.5 - translation) / scale - 0.5 of the input.
+        scale = jnp.array([self.size[0] / (bottom - top), self.size[1] / (right - left)])
+        shift = -jnp.array([top, left]) * scale
+        return jax.image.scale_and_translate(
+            images.astype(jnp.float32),
+            (images.shape[0], *self.size, 3),
+            (1, 2),
+            scale,
+            shift,
+            "linear",
+            antialias=self.antialias,
+        )
+
+    def normalize(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+        """Returns (pixels / 255 - mean) / std in float32; 127.5 maps to 0 exactly, officially."""
+        mean = jnp.array(self.mean, jnp.float32).reshape(1, 1, 1, 3) * 255
+        std = jnp.array(self.std, jnp.float32).reshape(1, 1, 1, 3) * 255
+        return (images.astype(jnp.float32) - mean) / std
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON knows them; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Preprocess":
+        """Reads what `to_dict` wrote, JSON's lists included."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | None) -> decoding.Box:
+    """Returns the part of an image of (width, height) that becomes `size` = (height, width)."""
+    width, height = source
+    if resize is None:
+        return 0.0, 0.0, float(width), float(height)
+    # Resizing and then cropping is cutting a smaller box, and resizing that.
+    pixels = min(width, height) / resize
+    box_width, box_height = size[1] * pixels, size[0] * pixels
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return left, top, left + box_width, top + box_height

@@ -1,0 +1,78 @@
+"""Where images come from: random access to (image, label), whatever holds them.
+
+A source has a length, class names, and `source[i] → (encoded image or uint8 array, label)`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from vit_jax.errors import DataError
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What the pipeline asks of a dataset split."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of all classes of the dataset, the same and in the same order for each split."""
+        ...
+
+    @property
+    def labels(self) -> Int32[np.ndarray, "n"]:
+        """Class index of every example."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[bytes | UInt8[np.ndarray, "h w c"], int]:
+        """Returns the file's bytes, or RGB pixels, and the class index."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Names an example for a message: its path, or its number."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+    """Images of one size in memory: `images` (n, h, w, 3) uint8 and `labels` (n,)."""
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: Int32[np.ndarray, "n"]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+        return self.images[index], int(self.labels[index])
+
+    def name(self, index: int) -> str:
+        return f"example {index}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSource:
+    """Encoded image files, read when asked for."""
+
+    paths: Sequence[Path]
+    labels: Int32[np.ndarray, "n"]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[bytes, int]:
+        try:
+            return self.paths[index].read_bytes(), int(self.labels[index])
+        except OSError as error:
+            raise DataError(f"{self.paths[index]}: cannot be read: {error.strerror}") from error
+
+    def name(self, index: int) -> str:
+        return str(self.paths[index])

@@ -1,0 +1,57 @@
+"""The score of a model on a split: every example counted exactly once."""
+
+import jax
+from flax import linen as nn
+
+from vit_jax import metrics, trees
+from vit_jax.data.pipeline import Batch, Feed
+from vit_jax.data.preprocess import Preprocess
+from vit_jax.experiment import check_classes, test_feed
+from vit_jax.mesh import make_mesh, replicated
+from vit_jax.pretrained import Trained
+
+
+class Evaluator:
+    """Scores variables on one split, compiled once.
+
+    Args:
+      model: `model(images, train=False)` → logits (b, k).
+      feed: the split.
+      preprocess: what the model expects of its images.
+    """
+
+    def __init__(self, model: nn.Module, feed: Feed, preprocess: Preprocess):
+        self._feed = feed
+        mesh = feed.loading.sharding.mesh
+
+        def sums(variables: trees.Tree, batch: Batch) -> dict[str, jax.Array]:
+            images = preprocess.normalize(preprocess.on_device(batch["image"]))
+            logits = model.apply(variables, images, train=False)
+            return metrics.scores(logits, batch["label"], batch["mask"])
+
+        self._sums = jax.jit(sums, out_shardings=replicated(mesh))
+
+    def __call__(self, variables: trees.Tree) -> dict[str, float]:
+        """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split."""
+        batches = [self._sums(variables, batch) for batch in self._feed.evaluation()]
+        fetched = jax.device_get(batches)
+        # Added on the host in double precision: counts stay exact whatever the size of the split.
+        totals = {name: sum(float(one[name]) for one in fetched) for name in fetched[0]}
+        return metrics.averages(totals)
+
+
+def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:
+    """Scores a trained model on the test split of the config it was trained with.
+
+    Returns:
+      The scores, as `Evaluator` gives them, and the number of images.
+
+    Raises:
+      DataError: the data is not there, or has other classes than the model.
+    """
+    mesh = make_mesh()  # all devices at hand, whatever the run was trained on
+    feed = test_feed(trained.config, mesh, trained.preprocess)
+    check_classes(feed, trained.class_names, f"{trained.config.dataset} {trained.config.pp.test}")
+    variables = jax.device_put(trained.variables, replicated(mesh))
+    evaluator = Evaluator(trained.model, feed, trained.preprocess)
+    return evaluator(variables), len(feed.source)

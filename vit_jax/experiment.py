@@ -1,0 +1,160 @@
+"""What a config describes, built: devices, data and model."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vit_jax.config import given
+from vit_jax.data.datasets import open_dataset
+from vit_jax.data.pipeline import Feed, Loading, hold
+from vit_jax.data.preprocess import Preprocess
+from vit_jax.data.sources import Source
+from vit_jax.errors import ConfigError, DataError
+from vit_jax.mesh import batch_sharding, batch_shards, make_mesh
+from vit_jax.models.zoo import create_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything a run needs but its state.
+
+    Attributes:
+      config: all settings.
+      mesh: the devices.
+      model: `model(images, train=…)` → logits (b, k).
+      preprocess: what the model expects of its images.
+      train, test: the two splits, as batches.
+      total_steps: steps of the optimiser.
+    """
+
+    config: ConfigDict
+    mesh: Mesh
+    model: nn.Module
+    preprocess: Preprocess
+    train: Feed
+    test: Feed
+    total_steps: int
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.train.source.class_names
+
+
+def build(config: ConfigDict) -> Experiment:
+    """Opens the devices, the data and the model that a config describes.
+
+    Raises:
+      ConfigError, DataError: what does not exist, or does not fit together.
+    """
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    check_batch(config, mesh)
+    preprocess = make_preprocess(config)
+    train = training_feed(config, mesh, preprocess)
+    test = test_feed(config, mesh, preprocess)
+    names = train.source.class_names
+    check_classes(test, names, config.pp.test)
+    if config.num_classes is not None and config.num_classes != len(names):
+        raise DataError(
+            f"config.num_classes={config.num_classes}: {config.dataset} has {len(names)} classes "
+            f"({_some(names)}); leave num_classes out, or name another dataset"
+        )
+    model = make_model(config, len(names))
+    total = config.total_steps
+    if total is None:
+        total = max(1, round(config.epochs * len(train.source) / config.batch))
+    if config.warmup_steps >= total:
+        raise ConfigError(
+            f"config.warmup_steps={config.warmup_steps} must be below the {total} steps of the run"
+        )
+    return Experiment(config, mesh, model, preprocess, train, test, total)
+
+
+def make_preprocess(config: ConfigDict) -> Preprocess:
+    """Returns the preprocessing that `pp.*` describes."""
+    pp = config.pp
+    return Preprocess((pp.crop, pp.crop), pp.resize, pp.antialias, tuple(pp.mean), tuple(pp.std))
+
+
+def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
+    """Returns the model of `config.model`, checked against the image size without computing.
+
+    Raises:
+      ConfigError: an unknown name, a missing size, or sizes that do not fit together.
+    """
+    fields = given(config.model)
+    name = fields.pop("model_name")
+    dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    model = create_model(name, num_classes, dtype=jnp.dtype(dtype), **fields)
+    images = jax.ShapeDtypeStruct((1, config.pp.crop, config.pp.crop, 3), jnp.float32)
+    try:
+        logits, _ = jax.eval_shape(model.init_with_output, jax.random.PRNGKey(0), images)
+    except ValueError as error:
+        raise ConfigError(f"config.model: {error}") from error
+    if logits.ndim != 2:
+        raise ConfigError(
+            f"config.model.classifier={model.classifier!r} gives logits for each token; training "
+            "needs one row an image: 'token' or 'gap'"
+        )
+    return model
+
+
+def training_feed(config: ConfigDict, mesh: Mesh, preprocess: Preprocess) -> Feed:
+    """Returns the training split as batches of `config.batch`."""
+    source = _open(config, config.pp.train)
+    return Feed(source, config.batch, _loading(config, mesh, preprocess))
+
+
+def test_feed(config: ConfigDict, mesh: Mesh, preprocess: Preprocess) -> Feed:
+    """Returns the test split as batches of about `config.batch_eval`.
+
+    They are no larger than the split, and filled up to a multiple of the devices that share them;
+    the score depends on neither.
+    """
+    source, shards = _open(config, config.pp.test), batch_shards(mesh)
+    batch = -(-min(config.batch_eval, len(source)) // shards) * shards
+    return Feed(source, batch, _loading(config, mesh, preprocess))
+
+
+def _open(config: ConfigDict, split: str) -> Source:
+    return hold(open_dataset(config.dataset, split), config.cache_bytes, config.decode_threads)
+
+
+def _loading(config: ConfigDict, mesh: Mesh, preprocess: Preprocess) -> Loading:
+    return Loading(
+        preprocess,
+        batch_sharding(mesh),
+        config.seed,
+        config.augment.crop_area,
+        config.decode_threads,
+        config.prefetch,
+    )
+
+
+def check_batch(config: ConfigDict, mesh: Mesh) -> None:
+    """Raises ConfigError if a part of the batch cannot be split evenly over the devices."""
+    shards, part = batch_shards(mesh), config.batch // config.accum_steps
+    if part % shards:
+        raise ConfigError(
+            f"config.batch={config.batch} over config.accum_steps={config.accum_steps} gives parts "
+            f"of {part}, which must be divisible by the {shards} devices that split them"
+        )
+
+
+def check_classes(feed: Feed, expected: Sequence[str], what: str) -> None:
+    """Raises DataError if a split has other classes than the model was made for."""
+    found = feed.source.class_names
+    if tuple(found) != tuple(expected):
+        raise DataError(
+            f"{what}: has {len(found)} classes ({_some(found)}), but the model has "
+            f"{len(expected)} ({_some(expected)}); they must be the same"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

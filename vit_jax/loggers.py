@@ -1,0 +1,257 @@
+"""What a run tells: `metrics.jsonl` for programs, a progress bar or plain lines for people."""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import rich.console
+import rich.progress
+import rich.table
+
+from vit_jax.errors import NonFiniteError
+
+Record = dict[str, Any]
+
+# The one entry of a line of metrics.jsonl that may differ between two runs of the same config.
+TIMING = "timing"
+
+
+class MetricsFile:
+    """One JSON object a line: `step`, numbers, and `timing` for what depends on the machine.
+
+    Args:
+      path: the file; made when the first line is written.
+      step: the step the run starts from: lines of later steps, which a killed run wrote after its
+        last checkpoint, are taken off, so that no step appears twice.
+    """
+
+    def __init__(self, path: Path, step: int):
+        self._path = path
+        if path.exists():
+            kept = [line for line in read_metrics(path) if line["step"] <= step]
+            partial = path.with_suffix(".jsonl.part")
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            partial.replace(path)
+
+    def write(
+        self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None
+    ) -> None:
+        """Appends a line, at once: a run killed after it does not lose it."""
+        line: Record = {"step": step, **values}
+        if timing:
+            line[TIMING] = {name: round(value, 4) for name, value in timing.items()}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """Returns the lines of a metrics file; one that a killed run left half-written is left out."""
+    lines = path.read_text().split("\n")
+    complete = lines[:-1]  # the last one has no newline: empty, or cut off
+    return [json.loads(line) for line in complete if line]
+
+
+class Throughput:
+    """Images a second and the share of time spent waiting for input, between two readings.
+
+    What happens between `pause` and `resume` (compilation, evaluation, saving) does not count.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._images, self._waited = 0, 0.0
+        self._start = self._paused = time.perf_counter()
+
+    def count(self, images: int, waited: float) -> None:
+        """Adds a step of so many images, whose batch took `waited` seconds to come."""
+        self._images += images
+        self._waited += waited
+
+    def pause(self) -> None:
+        """Stops the clock."""
+        self._paused = time.perf_counter()
+
+    def resume(self) -> None:
+        """Lets the clock run on as if no time had passed since `pause`."""
+        self._start += time.perf_counter() - self._paused
+
+    def read(self) -> dict[str, float]:
+        """Returns both figures since the last reading."""
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        figures = {
+            "images_per_second": self._images / seconds,
+            "wait_fraction": min(self._waited / seconds, 1.0),
+        }
+        self._reset()
+        return figures
+
+
+class Console:
+    """Tells a person how a run goes: a progress bar on a terminal, plain lines elsewhere.
+
+    Args:
+      quiet: says nothing at all, as processes other than the first do.
+    """
+
+    plain_seconds = 2.0  # between two plain lines
+
+    def __init__(self, *, quiet: bool = False):
+        self._out = rich.console.Console(quiet=quiet, highlight=False)
+        self._bar: rich.progress.Progress | None = None
+        self._last_plain = 0.0
+
+    def say(self, text: str) -> None:
+        """Prints a line as it is, however wide."""
+        self._out.print(text, markup=False, soft_wrap=True)
+
+    def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Prints a table of names and values."""
+        table = rich.table.Table(title=title, title_justify="left", show_header=False)
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(name, value)
+        self._out.print(table)
+
+    @contextlib.contextmanager
+    def showing(self, first: int, total: int) -> Iterator[None]:
+        """Shows progress from step `first` to `total` while entered."""
+        self._total, self._first, self._since = total, first, time.perf_counter()
+        if not self._out.is_terminal:
+            yield
+            return
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("[cyan]step {task.completed:.0f}/{task.total:.0f}"),
+            rich.progress.BarColumn(bar_width=None),
+            rich.progress.TextColumn("{task.fields[shown]}"),
+            rich.progress.TimeRemainingColumn(),
+            console=self._out,
+        )
+        self._task = self._bar.add_task("", total=total, completed=first, shown="compiling")
+        with self._bar:
+            yield
+        self._bar = None
+
+    def progress(self, step: int, values: Mapping[str, float], timing: Mapping[str, float]) -> None:
+        """Shows how the training step went."""
+        shown = (
+            f"loss {values['loss']:.3f}  accuracy {100 * values['accuracy']:5.1f} %  "
+            f"{timing['images_per_second']:,.0f} img/s"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, shown=shown)
+        elif time.perf_counter() - self._last_plain >= self.plain_seconds:
+            self._last_plain = time.perf_counter()
+            self.say(f"step {step}/{self._total}  {shown}  {self._left(step)} left")
+
+    def scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Shows an evaluation."""
+        self.say(
+            f"step {step}/{self._total}  test accuracy {100 * scores['accuracy']:.2f} %  "
+            f"loss {scores['loss']:.4f}"
+        )
+
+    def _left(self, step: int) -> str:
+        pace = (time.perf_counter() - self._since) / max(step - self._first, 1)
+        return clock(pace * (self._total - step))
+
+
+class Recorder:
+    """Metrics of a run on their way to the file and the console.
+
+    Those of a step are fetched while the next one runs, so that the device never waits for them.
+
+    Args:
+      file: where each line goes.
+      console: what a person sees.
+      total: steps of the run; the last one is always recorded.
+      every: steps between two records.
+      batch: images a step.
+    """
+
+    def __init__(self, file: MetricsFile, console: Console, total: int, every: int, batch: int):
+        self._file, self._console = file, console
+        self._total, self._every, self._batch = total, every, batch
+        self._speed = Throughput()
+        self._waiting: tuple[int, Mapping[str, jax.Array]] | None = None
+
+    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yields the batches, and counts how long each took to come."""
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self._speed.count(self._batch, time.perf_counter() - start)
+            yield batch
+
+    def push(self, step: int, measured: Mapping[str, jax.Array]) -> None:
+        """Takes the metrics of a step just dispatched, and records those of the one before.
+
+        Raises:
+          NonFiniteError: the step before had a loss or gradient that is not finite.
+        """
+        before, self._waiting = self._waiting, (step, measured)
+        if before is not None:
+            self._record(*before)
+
+    def settle(self) -> None:
+        """Waits for the last step pushed, and records it; raises as `push` does."""
+        before, self._waiting = self._waiting, None
+        if before is not None:
+            self._record(*before)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Settles, and leaves what happens inside out of the throughput."""
+        self.settle()
+        self._speed.pause()
+        yield
+        self._speed.resume()
+
+    def scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Records an evaluation."""
+        named = {f"test_{name}": value for name, value in scores.items()}
+        self._file.write(step, named)
+        self._console.scores(step, scores)
+
+    def _record(self, step: int, measured: Mapping[str, jax.Array]) -> None:
+        values = {name: float(value) for name, value in jax.device_get(measured).items()}
+        check_finite(step, values)
+        if step % self._every == 0 or step == self._total:
+            timing = self._speed.read()
+            self._file.write(step, values, timing)
+            self._console.progress(step, values, timing)
+
+
+def check_finite(step: int, values: Mapping[str, float]) -> None:
+    """Raises NonFiniteError if a metric of a step is infinite or not a number."""
+    bad = [f"{name}={value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise NonFiniteError(
+            f"step {step}: {', '.join(bad)} is not finite; the step was not kept. Lower "
+            "config.base_lr, lengthen config.warmup_steps or lower config.grad_norm_clip; the same "
+            "command without changes goes on from the last checkpoint"
+        )
+
+
+def clock(seconds: float) -> str:
+    """Returns a duration as 0:07, 12:30 or 3:05:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def score_line(scores: Mapping[str, float], count: int) -> str:
+    """Returns a test score in words; `train` and `evaluate` print the same."""
+    return (
+        f"test accuracy {100 * scores['accuracy']:.2f} %  loss {scores['loss']:.4f}  "
+        f"({count:,} images)"
+    )

@@ -1,0 +1,54 @@
+"""Stems: from an image, or a feature map, to a grid of embeddings."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from vit_jax.errors import DataError
+
+
+def cut_patches(
+    images: Float[Array, "b h w c"], patch_size: tuple[int, int]
+) -> Float[Array, "b gh gw p"]:
+    """Cuts images into patches of (height, width) pixels and flattens each, channels last.
+
+    Rows and columns at the bottom and on the right that fill no patch are dropped, as a VALID
+    convolution does. `DataError` if an image is smaller than one patch.
+    """
+    b, h, w, c = images.shape
+    ph, pw = patch_size
+    gh, gw = h // ph, w // pw
+    if not gh or not gw:
+        raise DataError(
+            f"an input of {h}×{w} pixels holds no patch of {ph}×{pw}; "
+            f"give images of at least one patch, or a model with smaller patches"
+        )
+    # b (gh ph) (gw pw) c -> b gh gw (ph pw c)
+    grid = images[:, : gh * ph, : gw * pw].reshape(b, gh, ph, gw, pw, c)
+    return grid.transpose(0, 1, 3, 2, 4, 5).reshape(b, gh, gw, ph * pw * c)
+
+
+class PatchEmbed(nn.Module):
+    """Embeds every patch linearly (arXiv:2010.11929, eq. 1).
+
+    Equals the official VALID convolution with stride = patch size, written as one matrix product.
+    Parameters: `kernel` (patch height, patch width, c, features) and `bias` (features).
+    """
+
+    features: int
+    patch_size: tuple[int, int]
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b gh gw d"]:
+        """Returns the grid of embeddings; `DataError` if an image is smaller than one patch."""
+        shape = (*self.patch_size, images.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+
+        patches = cut_patches(images.astype(self.dtype), self.patch_size)
+        b, gh, gw, size = patches.shape
+        matrix = kernel.reshape(size, self.features).astype(self.dtype)
+        embedded = patches.reshape(b * gh * gw, size) @ matrix + bias.astype(self.dtype)[None]
+        return embedded.reshape(b, gh, gw, self.features)

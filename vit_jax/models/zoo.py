@@ -1,0 +1,161 @@
+"""The named architectures: the official names, the aliases people type, and their fields."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from vit_jax.errors import ConfigError, nearest
+from vit_jax.models.resnet import ResNet
+from vit_jax.models.vit import Encoder, VisionTransformer
+
+# Width, MLP width, heads, layers (arXiv:2010.11929, table 1; Ti and S: arXiv:2106.10270, table 2).
+_SIZES = {
+    "testing": (10, 10, 2, 1),
+    "Ti": (192, 768, 3, 12),
+    "S": (384, 1536, 6, 12),
+    "B": (768, 3072, 12, 12),
+    "L": (1024, 4096, 16, 24),
+    "H": (1280, 5120, 16, 32),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Architecture:
+    """What sets one official model apart; `patch` counts pixels of the ResNet's output, if any."""
+
+    size: str
+    patch: int
+    dropout: float = 0.0
+    classifier: str = "token"
+    resnet: tuple[int, ...] | None = None
+
+
+_ARCHITECTURES = {
+    "testing": _Architecture("testing", 16, dropout=0.1),
+    "testing-unpooled": _Architecture("testing", 16, dropout=0.1, classifier="unpooled"),
+    "ViT-Ti_16": _Architecture("Ti", 16),
+    "ViT-S_16": _Architecture("S", 16),
+    "ViT-B_16": _Architecture("B", 16),
+    "ViT-L_16": _Architecture("L", 16, dropout=0.1),
+    "ViT-H_14": _Architecture("H", 14, dropout=0.1),
+    "ViT-S_16-gap-norep": _Architecture("S", 16, classifier="gap"),
+    "ViT-B_16-gap-norep": _Architecture("B", 16, classifier="gap"),
+    "ViT-B_8": _Architecture("B", 8),
+    "ViT-S_32": _Architecture("S", 32),
+    "ViT-B_32": _Architecture("B", 32),
+    "ViT-L_32": _Architecture("L", 32),
+    "ViT-S_32-gap-norep": _Architecture("S", 32, classifier="gap"),
+    "ViT-B_32-gap-norep": _Architecture("B", 32, classifier="gap"),
+    "R+ViT-Ti_16": _Architecture("Ti", 8, resnet=()),
+    "R50+ViT-B_16": _Architecture("B", 1, dropout=0.1, resnet=(3, 4, 9)),
+    "R26+ViT-B_32": _Architecture("B", 1, resnet=(2, 2, 2, 2)),
+    "R26+ViT-S_32": _Architecture("S", 1, resnet=(2, 2, 2, 2)),
+    "R50+ViT-L_32": _Architecture("L", 1, dropout=0.1, resnet=(3, 4, 6, 3)),
+}
+
+
+# What a model that is not among them must be given.
+_OWN_FIELDS = {"patches", "hidden_size", "transformer"}
+
+
+def list_models() -> list[str]:
+    """Returns the official names."""
+    return list(_ARCHITECTURES)
+
+
+def canonical_name(name: str) -> str:
+    """Returns the official name for a name or an alias, or raises `ConfigError`.
+
+    Case, punctuation and a leading "ViT" do not count: "vit_b16", "ViT-B/16" and "B/16" are
+    "ViT-B_16", and "r50_vit_b16" is "R50+ViT-B_16".
+    """
+    by_alias = _by_alias()
+    if _bare(name) not in by_alias:
+        raise ConfigError(
+            f"model {name!r} is unknown{nearest(name, _ARCHITECTURES)} "
+            "(vit_jax.models.list_models() names them all)"
+        )
+    return by_alias[_bare(name)]
+
+
+def model_fields(name: str) -> dict[str, Any]:
+    """Returns a fresh nested dict of the constructor fields, those of the official config."""
+    official = canonical_name(name)
+    architecture = _ARCHITECTURES[official]
+    width, mlp_dim, num_heads, num_layers = _SIZES[architecture.size]
+    fields: dict[str, Any] = {
+        "model_name": official,
+        "patches": {"size": (architecture.patch, architecture.patch)},
+        "hidden_size": width,
+        "transformer": {
+            "mlp_dim": mlp_dim,
+            "num_heads": num_heads,
+            "num_layers": num_layers,
+            "attention_dropout_rate": 0.0,
+            "dropout_rate": architecture.dropout,
+        },
+        "classifier": architecture.classifier,
+        "representation_size": None,
+    }
+    if architecture.resnet is not None:
+        fields["resnet"] = {"num_layers": architecture.resnet, "width_factor": 1}
+    return fields
+
+
+def create_model(name: str, num_classes: int | None = 1000, **fields: Any) -> VisionTransformer:
+    """Builds a named model; `fields` override its constructor fields.
+
+    A mapping is merged into the named one: `transformer={"dropout_rate": 0.1}` changes one rate.
+    An unknown name is the label of a model of your own where `patches`, `hidden_size` and
+    `transformer` are all given; else it is a `ConfigError`, as an unknown field is.
+    """
+    own = _bare(name) not in _by_alias() and fields.keys() >= _OWN_FIELDS
+    merged: dict[str, Any] = {"model_name": name} if own else model_fields(name)
+    _check_fields("field", fields, _field_names(VisionTransformer))
+    for key, value in fields.items():
+        old = merged.get(key)
+        merged[key] = {**(old or {}), **value} if _is_mapping(value) else value
+    _check_nested_fields(merged)
+    return VisionTransformer(num_classes=num_classes, **merged)
+
+
+def _by_alias() -> dict[str, str]:
+    return {_bare(official): official for official in _ARCHITECTURES}
+
+
+def _bare(name: str) -> str:
+    """The part of a name that counts: "ViT-B_16" -> "b16", "R50+ViT-B_16" -> "r50vitb16"."""
+    return re.sub(r"[^a-z0-9]", "", name.lower()).removeprefix("vit")
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping | ConfigDict)
+
+
+def _field_names(module: type[nn.Module]) -> list[str]:
+    """The constructor fields of a module, without those that flax adds to every module."""
+    names = [field.name for field in dataclasses.fields(module)]
+    return [name for name in names if name not in ("parent", "name")]
+
+
+def _check_nested_fields(fields: Mapping[str, Any]) -> None:
+    known = {
+        "patches": ["size"],
+        "transformer": _field_names(fields.get("encoder", Encoder)),
+        "resnet": _field_names(ResNet),
+    }
+    for key, names in known.items():
+        _check_fields(f"{key} field", fields.get(key) or {}, names)
+
+
+def _check_fields(what: str, given: Iterable[str], known: list[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"{what} {name!r} is unknown{nearest(name, known)} "
+                f"(the fields are {', '.join(known)})"
+            )

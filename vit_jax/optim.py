@@ -1,0 +1,68 @@
+"""Optimisers and learning-rate schedules, from the config."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from vit_jax import trees
+
+LINEAR_END = 1e-5  # where the official linear schedule ends
+
+
+def make_schedule(
+    total_steps: int, base_lr: float, decay_type: str, warmup_steps: int
+) -> optax.Schedule:
+    """Returns the official schedule: the learning rate as a function of the step.
+
+    A warm-up from 0, linear in the step, multiplies the decay, which runs from `base_lr` at the end
+    of the warm-up to 0 (cosine) or 1e-5 (linear) at `total_steps`, or stays (constant).
+    """
+
+    def schedule(step: Any) -> Float[Array, ""]:
+        now = jnp.asarray(step, jnp.float32)
+        progress = (now - warmup_steps) / max(1, total_steps - warmup_steps)
+        progress = jnp.clip(progress, 0.0, 1.0)
+        if decay_type == "cosine":
+            rate = base_lr * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        elif decay_type == "linear":
+            rate = LINEAR_END + (base_lr - LINEAR_END) * (1 - progress)
+        else:
+            rate = jnp.full_like(progress, base_lr)
+        return rate * jnp.minimum(1.0, now / warmup_steps) if warmup_steps else rate
+
+    return schedule
+
+
+def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns clip by global norm → moments → decoupled weight decay → learning rate.
+
+    'sgd' is the official fine-tuning rule: momentum `beta1`, held in `optim_dtype`. 'adamw' is
+    Loshchilov and Hutter 2019, 'lion' Chen et al. 2023, 'lamb' You et al. 2020.
+    """
+    parts = [
+        _moments(config),
+        optax.add_decayed_weights(config.weight_decay, decay_mask),
+        optax.scale_by_learning_rate(schedule),
+    ]
+    if config.grad_norm_clip:
+        parts.insert(0, optax.clip_by_global_norm(config.grad_norm_clip))
+    if config.optimizer == "lamb":
+        parts.insert(-1, optax.scale_by_trust_ratio())
+    return optax.chain(*parts)
+
+
+def decay_mask(params: trees.Tree) -> trees.Tree:
+    """Returns whether weight decay applies, for each parameter: to kernels and to nothing else."""
+    return trees.map_with_path(lambda path, _: path.split("/")[-1] == "kernel", params)
+
+
+def _moments(config: ConfigDict) -> optax.GradientTransformation:
+    dtype = jnp.dtype(config.optim_dtype)
+    if config.optimizer == "sgd":
+        return optax.trace(config.beta1, accumulator_dtype=dtype)
+    if config.optimizer == "lion":
+        return optax.scale_by_lion(config.beta1, config.beta2, mu_dtype=dtype)
+    return optax.scale_by_adam(config.beta1, config.beta2, mu_dtype=dtype)

@@ -1,0 +1,65 @@
+"""Pictures of a run, as PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vit_jax.loggers import Record
+
+# (file's panel title, [(key in metrics.jsonl, label)], y axis, factor)
+_PANELS = (
+    ("Loss", (("loss", "train"), ("test_loss", "test")), "cross-entropy (nats)", 1.0),
+    ("Accuracy", (("accuracy", "train"), ("test_accuracy", "test")), "top-1 accuracy (%)", 100.0),
+    ("Learning rate", (("learning_rate", "learning rate"),), "learning rate", 1.0),
+    ("Gradient", (("grad_norm", "before clipping"),), "global norm", 1.0),
+)
+
+
+def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
+    """Draws loss, accuracy, learning rate and gradient norm over the steps.
+
+    Training values are those of single batches (thin) with their running mean (thick), test values
+    those of the whole split (dots).
+
+    Args:
+      records: lines of metrics.jsonl.
+      path: the PNG to write.
+      title: stands above the picture.
+    """
+    # Without pyplot: no window system is looked for, and no global state is kept.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 7), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    for axes, (name, series, unit, factor) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
+        axes.set(title=name, xlabel="step", ylabel=unit)
+        axes.grid(alpha=0.3)
+        for key, label in series:
+            points = [(r["step"], factor * r[key]) for r in records if key in r]
+            if points:
+                _draw_series(axes, points, label, is_test=key.startswith("test_"))
+        if len(series) > 1:
+            axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _draw_series(axes: Any, points: list[tuple[int, float]], label: str, *, is_test: bool) -> None:
+    steps, values = zip(*points, strict=True)
+    if is_test:
+        axes.plot(steps, values, "o-", color="tab:orange", markersize=4, label=label)
+        return
+    axes.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
+    axes.plot(steps, running_mean(values), color="tab:blue", label=label)
+
+
+def running_mean(values: Sequence[float], weight: float = 0.9) -> list[float]:
+    """Returns the exponential mean of a series, free of the pull of its start."""
+    means, total, norm = [], 0.0, 0.0
+    for value in values:
+        total = weight * total + (1 - weight) * value
+        norm = weight * norm + (1 - weight)
+        means.append(total / norm)
+    return means

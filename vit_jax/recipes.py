@@ -1,0 +1,159 @@
+"""Recipes and flags in, checked settings out.
+
+A recipe is a Python file with `get_config(arg)` that returns an `ml_collections.ConfigDict` (or a
+dict) of the settings it changes. It is laid over the defaults of `vit_jax.config`, and the
+`--config.key=value` flags over both. The `config.json` of a run is a recipe too.
+"""
+
+import importlib.util
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from vit_jax.config import KEYS, RETIRED, as_tuple, check_known, default_config, flatten, validate
+from vit_jax.errors import ConfigError, VitJaxError, nearest
+
+_EITHER = ("total_steps", "epochs")
+
+
+def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads a recipe, applies `--config.key=value` overrides, and checks the result.
+
+    Args:
+      spec: `configs/digits.py`, `configs/folder.py:photos` (the text after the colon goes to
+        `get_config`), the plain name of a shipped recipe (`digits`), or a run's `config.json`.
+      overrides: flags such as `--config.base_lr=0.01`.
+
+    Returns:
+      All settings, locked against new names.
+
+    Raises:
+      ConfigError: the file, a key, a type or a value is wrong; one line with the remedy.
+    """
+    config = merge(default_config(), _read(str(spec)), origin=str(spec))
+    _apply_flags(config, overrides)
+    validate(config)
+    return config.lock()
+
+
+def merge(config: ConfigDict, settings: Mapping[str, Any] | ConfigDict, origin: str) -> ConfigDict:
+    """Lays settings over a config; a name it does not have, or another type, is a ConfigError."""
+    for path, value in flatten(settings).items():
+        _assign(config, path, value, origin)
+    return config
+
+
+def shipped() -> dict[str, Path]:
+    """Returns {name: file} of the shipped recipes, from the installed wheel or the checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            return {file.stem: file for file in sorted(folder.glob("*.py"))}
+    return {}
+
+
+def _read(spec: str) -> Mapping[str, Any] | ConfigDict:
+    """Returns the settings that a recipe or a config.json holds."""
+    match = re.fullmatch(r"(?P<file>.+?\.(?:py|json)|[\w-]+)(?::(?P<arg>.*))?", spec)
+    if match is None:
+        raise ConfigError(
+            f"--config={spec}: must be a .py recipe, a config.json or a recipe's name"
+        )
+    file = _find(match["file"])
+    if file.suffix == ".json":
+        return _read_json(file)
+    try:
+        return _call_recipe(_import(file), match["arg"])
+    except VitJaxError:
+        raise
+    except Exception as error:  # a recipe is the user's own code: anything may come out of it
+        raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
+
+
+def _call_recipe(recipe: ModuleType, arg: str | None) -> Mapping[str, Any] | ConfigDict:
+    settings = recipe.get_config() if arg is None else recipe.get_config(arg)
+    if not isinstance(settings, (Mapping, ConfigDict)):
+        raise ConfigError(
+            f"--config={recipe.__file__}: get_config must return a ConfigDict or a dict, "
+            f"not {type(settings).__name__}"
+        )
+    return settings
+
+
+def _import(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"vit_jax_recipe_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _find(name: str) -> Path:
+    """Returns the file: as given, or the shipped recipe of that name."""
+    file, known = Path(name), shipped()
+    if file.suffix and file.is_file():
+        return file
+    if file.suffix in ("", ".py") and str(file.parent) in (".", "configs") and file.stem in known:
+        return known[file.stem]
+    raise ConfigError(
+        f"--config={name}: no such file{nearest(file.stem, known)}; "
+        f"shipped recipes: {', '.join(known) or 'none'}"
+    )
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config={file}: not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config={file}: must hold a JSON object of settings")
+    return content
+
+
+def _assign(config: ConfigDict, path: str, value: Any, origin: str) -> None:
+    """Sets one setting from a recipe; a wrong name or type is an error that says which."""
+    if path in RETIRED:
+        logging.getLogger("vit_jax").info("config.%s is not needed: %s", path, RETIRED[path])
+        return
+    check_known(path, f"{origin}: config.{path}")
+    *parents, name = path.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    try:
+        node[name] = as_tuple(value)
+    except (TypeError, ValueError) as error:
+        wanted = KEYS[path].kind or type(KEYS[path].default)
+        raise ConfigError(
+            f"{origin}: config.{path}={value!r} must be of type {wanted.__name__}"
+        ) from error
+
+
+def _apply_flags(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Lets ml_collections parse each `--config.key=value` by the type of its setting."""
+    values, command = flags.FlagValues(), ["vit_jax"]
+    for flag in overrides:
+        match = re.fullmatch(r"--(?:no)?config\.([\w.]+)(?:=(.*))?", flag, flags=re.DOTALL)
+        if match is None:
+            raise ConfigError(f"{flag}: not understood; settings read --config.KEY=VALUE")
+        check_known(match[1], flag)
+        if match[1] in _EITHER:  # the flag decides, whichever of the two the recipe gave
+            config.update(dict.fromkeys(_EITHER))
+        if match[2] == "None" and KEYS[match[1]].kind:  # absl's parsers know no None
+            config.update_from_flattened_dict({match[1]: None})
+        else:
+            command.append(flag)
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=command)
+    try:
+        values(command)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error

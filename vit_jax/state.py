@@ -1,0 +1,69 @@
+"""All that a training step reads and writes, as one tree."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Int32
+
+from vit_jax import trees
+from vit_jax.mesh import state_sharding
+
+
+class TrainState(struct.PyTreeNode):
+    """The state after `step` steps.
+
+    Attributes:
+      step: steps taken.
+      params: float32 parameters of the model.
+      batch_stats: running statistics of BatchNorm layers; empty where there are none.
+      opt_state: what Optax keeps.
+      ema: running average of `params`; empty where it is off.
+    """
+
+    step: Int32[Array, ""]
+    params: trees.Tree
+    batch_stats: trees.Tree
+    opt_state: trees.Tree
+    ema: trees.Tree
+
+    def eval_variables(self) -> dict[str, trees.Tree]:
+        """Returns what the model is evaluated with: the averaged parameters where there are any."""
+        return {"params": self.ema or self.params, "batch_stats": self.batch_stats}
+
+
+def initial_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_size: tuple[int, int],
+    seed: int,
+    *,
+    ema: bool = False,
+) -> TrainState:
+    """Returns the state at step 0; to be called under `jit` or `eval_shape`.
+
+    Raises:
+      ValueError: the model does not fit together, or not the image size.
+    """
+    images = jnp.zeros((1, *image_size, 3), jnp.float32)
+    # A key of the older kind: it gives the official initial values for the same seed.
+    variables = model.init(jax.random.PRNGKey(seed), images, train=False)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        ema=jax.tree.map(jnp.copy, params) if ema else {},
+    )
+
+
+def abstract_state(mesh: Mesh, state: TrainState) -> TrainState:
+    """Returns the shape, dtype and sharding of every leaf of a state of arrays or shapes."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        state_sharding(mesh, state),
+    )

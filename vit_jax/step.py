@@ -1,0 +1,156 @@
+"""One training step: `state, metrics = step(state, batch)`, a pure function."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Key
+
+from vit_jax import metrics, trees
+from vit_jax.data.augment_device import Augmentation, augment, example_keys, mixup
+from vit_jax.data.preprocess import Preprocess
+from vit_jax.mesh import batch_sharding, replicated
+from vit_jax.state import TrainState, abstract_state
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+# Streams of randomness. Steps are folded into the seed's key too, so _EXAMPLES is no step's number.
+_DROPOUT, _MIXUP, _EXAMPLES = 0, 1, 2**31
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """What a step depends on besides its model and optimiser; the config says what each means."""
+
+    num_classes: int
+    preprocess: Preprocess
+    augmentation: Augmentation
+    seed: int = 0
+    accum_steps: int = 1
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    settings: StepSettings,
+) -> Step:
+    """Returns the step, not yet compiled.
+
+    Its batch has `image` (b, h, w, 3) uint8, `label`, `epoch` and `index` (b,). Its metrics are
+    the `loss` (nats), `accuracy`, `grad_norm` (before clipping) and `learning_rate` of the step. If
+    loss or gradient are not finite, the state comes back as it was but for its step.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        parts = jax.tree.map(lambda x: _split(x, settings.accum_steps), batch)
+        numbers = jnp.arange(settings.accum_steps)
+        base = jax.random.key(settings.seed)
+
+        def one_part(carry: tuple, part: tuple) -> tuple[tuple, None]:
+            sums, stats = carry
+            number, rows = part
+            key = jax.random.fold_in(jax.random.fold_in(base, state.step), number)
+            images, targets = _inputs(settings, rows, base, key)
+            loss = _loss(model, stats, images, targets, jax.random.fold_in(key, _DROPOUT))
+            (value, (stats, logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+            hits = (logits.argmax(-1) == targets.argmax(-1)).mean()
+            new = {"loss": value, "accuracy": hits, "grads": grads}
+            return (jax.tree.map(jnp.add, sums, new), stats), None
+
+        zeros = {"loss": 0.0, "accuracy": 0.0, "grads": jax.tree.map(jnp.zeros_like, state.params)}
+        (sums, stats), _ = jax.lax.scan(one_part, (zeros, state.batch_stats), (numbers, parts))
+        means = jax.tree.map(lambda x: x / settings.accum_steps, sums)
+        measured = {
+            "loss": means["loss"],
+            "accuracy": means["accuracy"],
+            "grad_norm": optax.global_norm(means["grads"]),
+            "learning_rate": schedule(state.step),
+        }
+        new = _updated(optimizer, state, means["grads"], stats, settings.ema_decay)
+        finite = jnp.isfinite(measured["loss"]) & jnp.isfinite(measured["grad_norm"])
+        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+        return kept.replace(step=state.step + 1), measured
+
+    return step
+
+
+def compiled(step: Step, mesh: Mesh, state: TrainState) -> Step:
+    """Returns the step under `jit`: sharded over the mesh, the state's memory used again."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(mesh, state))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+    )
+
+
+def _split(x: Array, parts: int) -> Array:
+    """(b, …) → (parts, b/parts, …): part i has rows i, i + parts, …, so no row changes device."""
+    return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+
+
+def _inputs(
+    settings: StepSettings, rows: Batch, base: Key[Array, ""], key: Key[Array, ""]
+) -> tuple[Float[Array, "b h w 3"], Float[Array, "b k"]]:
+    """Returns augmented, normalised images and target distributions."""
+    # An example's draw follows from (seed, epoch, index); the key of the step has no part in it.
+    examples = jax.random.fold_in(base, _EXAMPLES)
+    keys = example_keys(examples, rows["epoch"], rows["index"])
+    size, plan = settings.preprocess.size, settings.augmentation
+    images = settings.preprocess.normalize(augment(rows["image"], keys, plan, size))
+    targets = metrics.targets(rows["label"], settings.num_classes, settings.label_smoothing)
+    if plan.mixup:
+        images, targets = mixup(jax.random.fold_in(key, _MIXUP), plan.mixup, images, targets)
+    return images, targets
+
+
+def _loss(
+    model: nn.Module,
+    batch_stats: trees.Tree,
+    images: Float[Array, "b h w 3"],
+    targets: Float[Array, "b k"],
+    key: Key[Array, ""],
+) -> Callable[[trees.Tree], tuple[Array, tuple[trees.Tree, Array]]]:
+    """Returns the mean loss of the images as a function of the parameters."""
+
+    def loss(params: trees.Tree) -> tuple[Array, tuple[trees.Tree, Array]]:
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        mean = metrics.cross_entropy(logits, targets).mean()
+        return mean, (updates.get("batch_stats", batch_stats), logits)
+
+    return loss
+
+
+def _updated(
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    grads: trees.Tree,
+    batch_stats: trees.Tree,
+    ema_decay: float,
+) -> TrainState:
+    """Applies the gradient, and moves the average towards the new parameters."""
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params: Any = optax.apply_updates(state.params, updates)
+    # Early on the average follows faster, so that the initial values are soon forgotten.
+    decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    ema = jax.tree.map(
+        lambda a, p: decay * a + (1 - decay) * p, state.ema, params if state.ema else {}
+    )
+    return state.replace(params=params, opt_state=opt_state, batch_stats=batch_stats, ema=ema)

@@ -1,0 +1,209 @@
+"""Training: data → step → log → evaluate → save → stop?, in this order."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vit_jax import trees
+from vit_jax.checkpoints.lock import WorkdirLock
+from vit_jax.checkpoints.store import Store
+from vit_jax.data.augment_device import Augmentation
+from vit_jax.errors import DataError
+from vit_jax.evaluate import Evaluator
+from vit_jax.experiment import Experiment, build
+from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
+from vit_jax.optim import make_optimizer, make_schedule
+from vit_jax.plots import draw_curves
+from vit_jax.signals import StopSignals
+from vit_jax.state import TrainState, abstract_state, initial_state
+from vit_jax.step import StepSettings, compiled, make_train_step
+from vit_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a run ended: steps taken, test scores (None if stopped early), exit code."""
+
+    step: int
+    scores: dict[str, float] | None
+    exit_code: int = 0
+
+
+def train(config: ConfigDict, workdir: str, console: Console | None = None) -> Result:
+    """Trains what a config describes, or goes on where an earlier run in the workdir stopped.
+
+    The workdir then holds `config.json`, `metrics.jsonl`, `checkpoints/` and `report/`. The state
+    after any step is a function of the config alone: a run that was killed, at whatever point, and
+    started again ends with the same bits as one that was not.
+
+    Raises:
+      ConfigError, DataError, CheckpointError: settings, data or workdir are not usable.
+      NonFiniteError: loss or gradient overflowed; the last checkpoint stays as it is.
+    """
+    console = console or Console(quiet=jax.process_index() > 0)
+    place = Workdir(workdir)
+    place.check(config)
+    experiment = build(config)
+    with (
+        StopSignals() as signals,
+        WorkdirLock(place.root),
+        Store(place.checkpoints, keep=config.keep_checkpoints) as store,
+    ):
+        place.write_config(config)
+        run = Run(experiment, store, signals)
+        console.table(f"vit_jax train → {workdir}", run.summary())
+        state = run.start(console)
+        metrics_file = MetricsFile(place.metrics, int(state.step))
+        result = loop(run, state, metrics_file, console)
+        store.wait()
+    draw_report(place, config)
+    say_end(console, workdir, experiment, result, signals)
+    return result
+
+
+def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> Result:
+    """Takes the steps that are left; the last state is saved, or on its way to disk."""
+    first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
+    recorder = Recorder(file, console, total, config.progress_every, config.batch)
+    scores, step = None, first
+    batches = recorder.timed(run.experiment.train.training(first, total))
+    with console.showing(first, total):
+        for step, batch in enumerate(batches, first + 1):
+            state, measured = run.step(state, batch)
+            recorder.push(step, measured)
+            if due(step, config.eval_every, total):
+                with recorder.paused():
+                    scores = run.evaluate(state.eval_variables())
+                recorder.scores(step, scores)
+            if due(step, config.checkpoint_every, total) or run.signals.received:
+                with recorder.paused():
+                    run.store.save(step, state, run.metadata())
+            if run.signals.received:
+                break
+        recorder.settle()
+    if step < total:
+        return Result(step, None, run.signals.exit_code)
+    # A run that had ended already is scored again.
+    return Result(step, scores or run.evaluate(state.eval_variables()))
+
+
+def due(step: int, every: int, total: int) -> bool:
+    """Returns whether something done every so many steps, and at the last one, is due."""
+    return step % every == 0 or step == total
+
+
+class Run:
+    """The compiled parts of a run, and where its state comes from."""
+
+    def __init__(self, experiment: Experiment, store: Store, signals: StopSignals):
+        self.experiment, self.store, self.signals = experiment, store, signals
+        config = experiment.config
+        schedule = make_schedule(
+            experiment.total_steps, config.base_lr, config.decay_type, config.warmup_steps
+        )
+        optimizer = make_optimizer(config, schedule)
+        self._initial = functools.partial(
+            initial_state,
+            experiment.model,
+            optimizer,
+            experiment.preprocess.size,
+            config.seed,
+            ema=config.ema_decay > 0,
+        )
+        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial))
+        step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
+        self.step = compiled(step, experiment.mesh, self._abstract)
+        self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
+
+    def start(self, console: Console) -> TrainState:
+        """Returns the newest checkpoint that is intact, or the state at step 0."""
+        restored = self.store.restore(self._abstract)
+        if restored is None:
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract)
+            return jax.jit(self._initial, out_shardings=shardings)()
+        self._check_same_data(restored.metadata)
+        console.say(f"resuming after step {restored.step}")
+        return restored.state
+
+    def metadata(self) -> dict[str, Any]:
+        """Returns what a checkpoint says of itself besides its arrays."""
+        return {
+            "config": self.experiment.config.to_dict(),
+            "class_names": list(self.experiment.class_names),
+            "preprocess": self.experiment.preprocess.to_dict(),
+            "train_examples": len(self.experiment.train.source),
+        }
+
+    def _check_same_data(self, saved: Mapping[str, Any]) -> None:
+        now = self.metadata()
+        for what in ("class_names", "train_examples"):
+            if saved[what] != now[what]:
+                raise DataError(
+                    f"{self.experiment.config.dataset}: has {what} {now[what]}, but the run in "
+                    f"this workdir was trained on {saved[what]}; restore the data, or use another "
+                    "workdir"
+                )
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Returns the rows of the table at the start."""
+        experiment, config = self.experiment, self.experiment.config
+        train, test, total = experiment.train, experiment.test, experiment.total_steps
+        mesh = ", ".join(f"{axis} {size}" for axis, size in experiment.mesh.shape.items())
+        where = "on the device" if train.resident else "streamed from files"
+        return [
+            ("model", f"{config.model.model_name}, {config.pp.crop} px"),
+            ("parameters", f"{trees.count(self._abstract.params):,}"),
+            ("devices", f"{jax.device_count()} {jax.devices()[0].device_kind} ({mesh})"),
+            ("data", f"{config.dataset}, {len(experiment.class_names)} classes, {where}"),
+            ("images", f"{len(train.source):,} to train on, {len(test.source):,} to test on"),
+            (
+                "steps",
+                f"{total:,} of {config.batch} images "
+                f"({total * config.batch / len(train.source):.1f} epochs)",
+            ),
+        ]
+
+
+def step_settings(experiment: Experiment) -> StepSettings:
+    """Returns what the step does to its batch; streamed images were cropped on the host."""
+    config, resident = experiment.config, experiment.train.resident
+    augmentation = Augmentation(**config.augment.to_dict())
+    if not resident:
+        augmentation = dataclasses.replace(augmentation, crop_area=None)
+    return StepSettings(
+        num_classes=len(experiment.class_names),
+        preprocess=experiment.preprocess,
+        augmentation=augmentation,
+        seed=config.seed,
+        accum_steps=config.accum_steps,
+        label_smoothing=config.label_smoothing,
+        ema_decay=config.ema_decay,
+    )
+
+
+def draw_report(place: Workdir, config: ConfigDict) -> None:
+    """Draws the pictures of `report/` from metrics.jsonl."""
+    if jax.process_index() == 0 and place.metrics.exists():
+        title = f"{config.model.model_name} on {config.dataset}, seed {config.seed}"
+        draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)
+
+
+def say_end(
+    console: Console, workdir: str, experiment: Experiment, result: Result, signals: StopSignals
+) -> None:
+    """Says how a run ended, where it lies, and what to do next."""
+    if result.scores is None:
+        name = signals.received.name if signals.received else "?"
+        console.say(f"stopped by {name} after step {result.step} of {experiment.total_steps}")
+    else:
+        console.say(score_line(result.scores, len(experiment.test.source)))
+    console.say(f"checkpoint  {workdir}/checkpoints/{result.step}")
+    console.say(f"report      {workdir}/report/curves.png")
+    if result.scores is None:
+        console.say("resume      the same command again")
+    else:
+        console.say(f"predict     vit_jax predict --checkpoint={workdir} IMAGE…")

@@ -1,0 +1,71 @@
+"""The folder a run leaves behind: settings, metrics, checkpoints and report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vit_jax.config import HARMLESS, differences, to_json
+from vit_jax.errors import CheckpointError, ConfigError, nearest
+
+
+class Workdir:
+    """Paths inside a run's folder, and the settings it belongs to."""
+
+    def __init__(self, root: str | Path):
+        self.given = str(root)  # as the user wrote it, for commands that are printed
+        self.root = Path(root).expanduser().absolute()
+        self.config = self.root / "config.json"
+        self.metrics = self.root / "metrics.jsonl"
+        self.checkpoints = self.root / "checkpoints"
+        self.report = self.root / "report"
+
+    def check(self, config: ConfigDict) -> None:
+        """Raises ConfigError if the folder belongs to a run whose numbers would differ."""
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"--workdir={self.given}: is a file; name a folder")
+        if not self.config.exists():
+            return
+        changed = {
+            key: values
+            for key, values in differences(self.read_config(), config).items()
+            if key not in HARMLESS
+        }
+        if changed:
+            shown = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items())
+            raise ConfigError(
+                f"--workdir={self.given}: holds a run with other settings ({shown}); use another "
+                f"workdir, or --config={self.config} to go on with that run"
+            )
+
+    def write_config(self, config: ConfigDict) -> None:
+        """Writes `config.json`, whole or not at all."""
+        partial = self.config.with_suffix(".json.part")
+        partial.write_text(to_json(config))
+        partial.replace(self.config)
+
+    def read_config(self) -> dict[str, Any]:
+        """Returns what `config.json` holds."""
+        try:
+            return json.loads(self.config.read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.config}: not readable as JSON: {error}") from error
+
+
+def find_run(path: str | Path) -> tuple[Workdir, int | None]:
+    """Returns the workdir, and the step where `path` is a step's folder inside it.
+
+    Raises:
+      CheckpointError: there is no such run.
+    """
+    given = Path(path).expanduser()
+    if given.parent.name == "checkpoints" and given.name.isdigit():
+        return Workdir(given.parent.parent), int(given.name)
+    if not given.is_dir():
+        parent = given.absolute().parent
+        siblings = [one.name for one in parent.iterdir() if one.is_dir()] if parent.is_dir() else []
+        raise CheckpointError(f"{path}: no such workdir{nearest(given.name, siblings)}")
+    if not (given / "checkpoints").is_dir():
+        raise CheckpointError(f"{path}: holds no checkpoints; it is not the workdir of a run")
+    return Workdir(path), None
