@@ -8,7 +8,6 @@ def get_config():
             "pp": {"crop": 16},
             "augment": {"rotate": 15.0, "shift": 0.1, "scale": 0.15},
             "model": {
-                "model_name": "digits",
                 "patches": {"size": (4, 4)},
                 "hidden_size": 96,
                 "transformer": {

@@ -93,7 +93,9 @@ KEYS: dict[str, Key] = {
     "augment.scale": Key(0.0, "Enlarge or shrink by up to this share.", _BELOW_ONE),
     "augment.mixup": Key(0.0, "alpha of mixup's Beta(alpha, alpha); 0 is off.", _NOT_NEGATIVE),
     # Model
-    "model.model_name": Key("ViT-B_16", "A known model, or any name when all sizes are given."),
+    "model.model_name": Key(
+        None, "A known model; None for one of your own, with all sizes given.", None, str
+    ),
     "model.patches.size": Key(None, "(height, width) of a patch, in pixels.", _PATCH, tuple),
     "model.hidden_size": Key(None, "Width of a token.", _POSITIVE, int),
     "model.transformer.num_layers": Key(None, "Encoder blocks.", _POSITIVE, int),

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -16,6 +15,7 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.mesh import batch_sharding, batch_shards, make_mesh
+from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import create_model
 
 
@@ -34,7 +34,7 @@ class Experiment:
 
     config: ConfigDict
     mesh: Mesh
-    model: nn.Module
+    model: VisionTransformer
     preprocess: Preprocess
     train: Feed
     test: Feed
@@ -81,14 +81,14 @@ def make_preprocess(config: ConfigDict) -> Preprocess:
     return Preprocess((pp.crop, pp.crop), pp.resize, pp.antialias, tuple(pp.mean), tuple(pp.std))
 
 
-def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
+def make_model(config: ConfigDict, num_classes: int) -> VisionTransformer:
     """Returns the model of `config.model`, checked against the image size without computing.
 
     Raises:
       ConfigError: an unknown name, a missing size, or sizes that do not fit together.
     """
     fields = given(config.model)
-    name = fields.pop("model_name")
+    name = fields.pop("model_name", None)
     dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     model = create_model(name, num_classes, dtype=jnp.dtype(dtype), **fields)
     images = jax.ShapeDtypeStruct((1, config.pp.crop, config.pp.crop, 3), jnp.float32)

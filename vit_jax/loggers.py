@@ -100,7 +100,7 @@ class Console:
       quiet: says nothing at all, as processes other than the first do.
     """
 
-    plain_seconds = 2.0  # between two plain lines
+    plain_seconds = 5.0  # between two plain lines
 
     def __init__(self, *, quiet: bool = False):
         self._out = rich.console.Console(quiet=quiet, highlight=False)

@@ -52,14 +52,17 @@ def _draw_series(axes: Any, points: list[tuple[int, float]], label: str, *, is_t
         axes.plot(steps, values, "o-", color="tab:orange", markersize=4, label=label)
         return
     axes.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
-    axes.plot(steps, running_mean(values), color="tab:blue", label=label)
+    axes.plot(steps, moving_mean(values), color="tab:blue", label=label)
 
 
-def running_mean(values: Sequence[float], weight: float = 0.9) -> list[float]:
-    """Returns the exponential mean of a series, free of the pull of its start."""
-    means, total, norm = [], 0.0, 0.0
-    for value in values:
-        total = weight * total + (1 - weight) * value
-        norm = weight * norm + (1 - weight)
-        means.append(total / norm)
+def moving_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
+    """Returns the mean over a window centred on each value, `share` of the series wide.
+
+    Towards the ends the window shrinks evenly on both sides, so that a slope stays in its place.
+    """
+    reach, last = max(1, round(len(values) * share / 2)), len(values) - 1
+    means = []
+    for i in range(len(values)):
+        side = min(reach, i, last - i)
+        means.append(sum(values[i - side : i + side + 1]) / (2 * side + 1))
     return means

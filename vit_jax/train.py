@@ -16,6 +16,7 @@ from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Experiment, build
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
+from vit_jax.models.vit import VisionTransformer
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.plots import draw_curves
 from vit_jax.signals import StopSignals
@@ -152,12 +153,13 @@ class Run:
         """Returns the rows of the table at the start."""
         experiment, config = self.experiment, self.experiment.config
         train, test, total = experiment.train, experiment.test, experiment.total_steps
-        mesh = ", ".join(f"{axis} {size}" for axis, size in experiment.mesh.shape.items())
+        split = ", ".join(f"{axis} {n}" for axis, n in experiment.mesh.shape.items() if n > 1)
+        kind = f"{jax.device_count()} {jax.devices()[0].device_kind}"
         where = "on the device" if train.resident else "streamed from files"
         return [
-            ("model", f"{config.model.model_name}, {config.pp.crop} px"),
+            ("model", f"{describe(self.experiment.model)}, {config.pp.crop} px"),
             ("parameters", f"{trees.count(self._abstract.params):,}"),
-            ("devices", f"{jax.device_count()} {jax.devices()[0].device_kind} ({mesh})"),
+            ("devices", f"{kind} ({split})" if split else kind),
             ("data", f"{config.dataset}, {len(experiment.class_names)} classes, {where}"),
             ("images", f"{len(train.source):,} to train on, {len(test.source):,} to test on"),
             (
@@ -166,6 +168,15 @@ class Run:
                 f"({total * config.batch / len(train.source):.1f} epochs)",
             ),
         ]
+
+
+def describe(model: VisionTransformer) -> str:
+    """Returns the name of a model, or the sizes of one that has none."""
+    if model.model_name is not None:
+        return model.model_name
+    height, width = model.patches["size"]
+    blocks = model.transformer["num_layers"] if model.transformer else 0
+    return f"ViT of {blocks} blocks, {model.hidden_size} wide, patches {height} x {width}"
 
 
 def step_settings(experiment: Experiment) -> StepSettings:
@@ -188,7 +199,8 @@ def step_settings(experiment: Experiment) -> StepSettings:
 def draw_report(place: Workdir, config: ConfigDict) -> None:
     """Draws the pictures of `report/` from metrics.jsonl."""
     if jax.process_index() == 0 and place.metrics.exists():
-        title = f"{config.model.model_name} on {config.dataset}, seed {config.seed}"
+        name = config.model.model_name or "own model"
+        title = f"{name} on {config.dataset}, seed {config.seed}"
         draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)
 
 

