@@ -12,7 +12,7 @@ os.environ["XLA_FLAGS"] = (
 import jaxtyping
 
 # Every function of the package checks the shapes and types in its signature; free in production.
-jaxtyping.install_import_hook("vit_jax", "beartype.beartype").install()
+jaxtyping.install_import_hook("vit_jax", "beartype.beartype")
 
 import jax
 

@@ -6,24 +6,23 @@ import optax
 from flax import linen as nn
 from flax import struct
 from jax.sharding import Mesh
-from jaxtyping import Array, Int32
 
 from vit_jax import trees
 from vit_jax.mesh import state_sharding
 
 
 class TrainState(struct.PyTreeNode):
-    """The state after `step` steps.
+    """The state after `step` steps, or a tree of its shapes, or of its shardings.
 
     Attributes:
-      step: steps taken.
+      step: steps taken, an int32 scalar.
       params: float32 parameters of the model.
       batch_stats: running statistics of BatchNorm layers; empty where there are none.
       opt_state: what Optax keeps.
       ema: running average of `params`; empty where it is off.
     """
 
-    step: Int32[Array, ""]
+    step: trees.Tree
     params: trees.Tree
     batch_stats: trees.Tree
     opt_state: trees.Tree

@@ -73,7 +73,7 @@ def make_train_step(
         measured = {
             "loss": means["loss"],
             "accuracy": means["accuracy"],
-            "grad_norm": optax.global_norm(means["grads"]),
+            "grad_norm": optax.tree.norm(means["grads"]),
             "learning_rate": schedule(state.step),
         }
         new = _updated(optimizer, state, means["grads"], stats, settings.ema_decay)

@@ -113,3 +113,10 @@ def test_retention_counts_only_good_steps_and_deletes_only_checkpoints(directory
     assert Store(directory).steps() == [4, 6]
     assert not (directory / "8").exists()
     assert (directory / "2" / "notes.txt").exists()
+
+
+def test_a_run_that_goes_back_keeps_its_own_step_and_the_newer_ones(directory: Path) -> None:
+    with Store(directory, keep=1) as store:
+        assert store.metadata(4) == {"step": 4}
+        store.save(6, make_state(6), {"step": 6})
+    assert Store(directory).steps() == [6, 8]

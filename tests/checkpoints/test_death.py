@@ -45,7 +45,7 @@ elif point == "before rename":
     die_if(os, "rename", lambda path: path.endswith("/2"))
 elif point == "in deletion":
     half = lambda path: os.remove(path + "/state/_METADATA")
-    die_if(shutil, "rmtree", lambda path: path.endswith("/1.old") and os.path.exists(path), half)
+    die_if(shutil, "rmtree", lambda path: os.path.exists(path + "/state/_METADATA"), half)
 checkpoints.save(2, state(2), {"step": 2})
 if point == "no close":
     sys.exit()
@@ -81,6 +81,8 @@ def test_a_process_that_dies_leaves_whole_steps(
     assert child.returncode == (0 if point == "no close" else -signal.SIGKILL), child.stderr
     with Store(tmp_path, keep=2) as store:
         assert store.steps() in steps
+        numbered = sorted(path.name for path in tmp_path.iterdir() if path.name.isdecimal())
+        assert numbered == [str(step) for step in store.steps()], "no folder is half a step"
         restored = store.restore(None)
         assert restored is not None
         assert np.all(restored.state["w"] == restored.step)

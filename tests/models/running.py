@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Compiles in half the time; the values stay within the rounding of float32.
+# Compiles in about half the time; the values stay within the rounding of float32.
 QUICK = {"xla_backend_optimization_level": 0}
 
 

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class Store:
 
     Reading changes nothing on disk, so a run can be evaluated while it trains. Only one job may
     write: let it hold a `WorkdirLock`. Every process of it makes the same calls; process 0 seals,
-    renames and deletes. Not thread-safe. Use `with`, or close it: an interpreter that exits before
-    loses the save in flight.
+    renames and deletes. Not thread-safe. Use `with`, or close it: else an interpreter that
+    exits loses the save in flight.
 
     Args:
         directory: made when the first step is saved.
@@ -152,14 +152,13 @@ class Store:
         fit.check(folder, saved, wanted)
         restored = _read(folder, wanted)
         leaves = trees.flatten(restored.state)
-        structure = jax.tree_util.tree_structure(abstract)
-        state = jax.tree_util.tree_unflatten(structure, [leaves[path] for path in wanted])
-        return Restored(restored.step, state, restored.metadata)
+        state = trees.map_with_path(lambda path, _: leaves[path], abstract)
+        return replace(restored, state=state)
 
     def restore_subtree(self, *paths: str, step: int | None = None) -> Restored | None:
         """As `restore(None)`, but only the leaves at or below `paths`, such as "params".
 
-        The bytes of the others are verified, but never in memory together. A path without leaves
+        The others are verified in passing and never held in memory. A path without leaves
         (`batch_stats` of a model that has none) is absent from the state.
 
         Raises:
