@@ -1,0 +1,34 @@
+"""What a figure was measured on: processor, cores, system and versions, and no names of hosts."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def describe() -> dict[str, str | int]:
+    """Returns processor, number of cores, system and versions."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count() or 0,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def line(machine: dict[str, str | int]) -> str:
+    """Returns the same in one line."""
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
+    return f"{machine['cores']} cores of an {machine['cpu']}, {machine['system']}; {versions}"
+
+
+def _cpu() -> str:
+    """Returns the name that the processor gives itself, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

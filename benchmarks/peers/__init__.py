@@ -1,0 +1,1 @@
+"""What vit_jax is measured against."""

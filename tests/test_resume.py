@@ -1,0 +1,153 @@
+"""A run killed with SIGKILL and started again ends with the same bits as one that was not."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests import runs
+from tests.golden import REPOSITORY
+from vit_jax import trees
+from vit_jax.checkpoints.store import Store
+from vit_jax.data.pipeline import Feed
+from vit_jax.loggers import Console
+from vit_jax.train import Run, train
+
+pytestmark = pytest.mark.slow  # starts whole runs, some in processes of their own
+
+# An epoch has 22.5 steps: step 23 reads the end of one and the start of the next.
+SCENARIOS = {
+    "at an epoch's edge": (22, {"checkpoint_every": 1}),
+    "in the middle of a later epoch": (28, {}),
+    "with accumulation": (13, {"accum_steps": 2, "ema_decay": 0.9}),
+}
+
+
+def _finish(workdir: Path, settings: dict) -> None:
+    result = train(runs.tiny_config(**settings), str(workdir), Console(quiet=True))
+    assert result.step == 30
+
+
+def _kill(workdir: Path, step: int, settings: dict) -> None:
+    """Runs until `step` in a process of its own, which is killed there."""
+    command = [sys.executable, "-m", "tests.crash", str(workdir), str(step), json.dumps(settings)]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    with Store(workdir / "checkpoints") as store:
+        saved = store.steps()
+    assert saved, "it was killed before its first checkpoint: nothing would be resumed"
+    assert max(saved) < 30
+
+
+def _differences(left: Path, right: Path) -> list[str]:
+    """Compares the last states bit for bit, and the metrics but for their timing."""
+    states = []
+    for workdir in (left, right):
+        with Store(workdir / "checkpoints") as store:
+            restored = store.restore(None)
+        assert restored is not None
+        assert restored.step == 30
+        states.append(restored.state)
+    lines = trees.difference(*states)
+    return lines if runs.metrics_of(left) == runs.metrics_of(right) else [*lines, "metrics.jsonl"]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_killed_run_ends_with_the_same_bits(name, tmp_path):
+    step, settings = SCENARIOS[name]
+    _finish(tmp_path / "whole", settings)
+    _kill(tmp_path / "killed", step, settings)
+    _finish(tmp_path / "killed", settings)
+    assert _differences(tmp_path / "whole", tmp_path / "killed") == []
+
+
+def _repeat_a_step(monkeypatch):
+    """The step whose result was saved is taken once more."""
+    start = Run.start
+
+    def once_more(self, console):
+        state = start(self, console)
+        resumed = int(state.step)
+        batch = next(self.experiment.train.training(resumed - 1, resumed))
+        repeated, _ = self.step(state.replace(step=state.step - 1), batch)
+        return repeated
+
+    monkeypatch.setattr(Run, "start", once_more)
+
+
+def _reset_the_key(monkeypatch):
+    start = Run.start
+
+    def keys_from_zero(self, console):
+        state, step = start(self, console), self.step
+        resumed = int(state.step)
+
+        def shifted(state, batch):
+            after, measured = step(state.replace(step=state.step - resumed), batch)
+            return after.replace(step=after.step + resumed), measured
+
+        self.step = shifted
+        return state
+
+    monkeypatch.setattr(Run, "start", keys_from_zero)
+
+
+def _restart_the_order(monkeypatch):
+    training = Feed.training
+    monkeypatch.setattr(Feed, "training", lambda self, first, last: training(self, 0, last - first))
+
+
+def _forget_the_optimizer(monkeypatch):
+    start = Run.start
+
+    def without_moments(self, console):
+        state = start(self, console)
+        fresh = jax.tree.map(
+            lambda x: x if x.dtype == jnp.int32 else jnp.zeros_like(x), state.opt_state
+        )
+        return state.replace(opt_state=fresh)
+
+    monkeypatch.setattr(Run, "start", without_moments)
+
+
+@pytest.fixture(scope="module")
+def killed_and_whole(tmp_path_factory):
+    """A killed run to be resumed with defects, and what it should end as."""
+    root = tmp_path_factory.mktemp("defects")
+    _kill(root / "killed", 13, {})
+    _finish(root / "whole", {})
+    return root
+
+
+@pytest.mark.parametrize(
+    "defect", [_repeat_a_step, _reset_the_key, _restart_the_order, _forget_the_optimizer]
+)
+def test_a_defect_in_resuming_is_noticed(defect, killed_and_whole, tmp_path, monkeypatch):
+    """The comparison above can fail: with a mistake seeded into the loop, it does."""
+    shutil.copytree(killed_and_whole / "killed", tmp_path / "killed")
+    defect(monkeypatch)
+    _finish(tmp_path / "killed", {})
+    differences = _differences(killed_and_whole / "whole", tmp_path / "killed")
+    assert any(line.startswith("! params/") for line in differences)
+
+
+def test_without_a_defect_the_copy_resumes_to_the_same_bits(killed_and_whole, tmp_path):
+    shutil.copytree(killed_and_whole / "killed", tmp_path / "killed")
+    _finish(tmp_path / "killed", {})
+    assert _differences(killed_and_whole / "whole", tmp_path / "killed") == []
+
+
+def test_finished_run_is_scored_again_and_not_trained(killed_and_whole, tmp_path, capsys):
+    shutil.copytree(killed_and_whole / "whole", tmp_path / "whole")
+    before = runs.metrics_of(tmp_path / "whole")
+    result = train(runs.tiny_config(), str(tmp_path / "whole"))
+    assert result.scores is not None
+    assert result.scores["accuracy"] == before[-1]["test_accuracy"]
+    assert runs.metrics_of(tmp_path / "whole") == before
+    assert "resuming after step 30" in capsys.readouterr().out
