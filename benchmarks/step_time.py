@@ -42,6 +42,7 @@ from vit_jax.experiment import make_model, make_preprocess
 from vit_jax.mesh import batch_sharding, make_mesh
 from vit_jax.models.zoo import model_fields
 from vit_jax.optim import make_optimizer, make_schedule
+from vit_jax.recipes import merge
 from vit_jax.state import abstract_state, initial_state
 from vit_jax.step import StepSettings, compiled, make_train_step
 
@@ -69,6 +70,7 @@ class Row(NamedTuple):
     min_ms: float
     median_ms: float
     max_ms: float
+    cpu_ms: float
     images_per_s: float
     speed: float
     verdict: str
@@ -111,10 +113,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def ours(options: argparse.Namespace) -> Side:
     """Returns the step of `vit_jax train`, compiled over its mesh."""
-    config = default_config()
-    config.batch, config.total_steps, config.warmup_steps = options.batch, TOTAL_STEPS, 0
-    config.pp.crop, config.model.model_name = options.size, options.model
-    config.model.transformer.update(NO_DROPOUT)
+    config = configured(options)
     mesh, model, preprocess = make_mesh(), make_model(config, CLASSES), make_preprocess(config)
     schedule = make_schedule(TOTAL_STEPS, config.base_lr, config.decay_type, config.warmup_steps)
     optimizer = make_optimizer(config, schedule)
@@ -134,6 +133,14 @@ def ours(options: argparse.Namespace) -> Side:
         state.replace(params=params),
         jax.device_put(batch, batch_sharding(mesh)),
     )
+
+
+def configured(options: argparse.Namespace) -> Any:
+    """Returns the default settings, which are the official fine-tuning, without a warm-up."""
+    model = {"model_name": options.model, "transformer": NO_DROPOUT}
+    settings = {"model": model, "batch": options.batch, "pp": {"crop": options.size}}
+    settings |= {"total_steps": TOTAL_STEPS, "warmup_steps": 0}
+    return merge(default_config(), settings, "step_time.py")
 
 
 def plain(options: argparse.Namespace) -> Side:
@@ -202,14 +209,20 @@ def random_batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(side: Side, steps: int) -> dict[str, Any]:
-    """Returns seconds of the first call, seconds of each step after it, and every loss."""
-    state, seconds, losses = side.state, [], []
+    """Returns seconds of the first call and of each step after it, and every loss."""
+    state, seconds, cpu_seconds, losses = side.state, [], [], []
     for _ in range(steps + 1):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         state, measured = jax.block_until_ready(side.step(state, side.batch))
+        cpu_seconds.append(time.process_time() - cpu_start)
         seconds.append(time.perf_counter() - start)
         losses.append(float(measured["loss"]))
-    return {"first_call": seconds[0], "steps": seconds[1:], "losses": losses}
+    return {
+        "first_call": seconds[0],
+        "steps": seconds[1:],
+        "cpu": cpu_seconds[1:],
+        "losses": losses,
+    }
 
 
 def run_apart(name: str, options: argparse.Namespace, steps: int) -> dict[str, Any]:
@@ -252,6 +265,7 @@ def rows(rounds: dict[str, list[dict[str, Any]]], batch: int) -> list[Row]:
             min(own),
             middle := statistics.median(own),
             max(own),
+            1000 * statistics.median(cpu for run in rounds[name] for cpu in run["cpu"]),
             1000 * batch / middle,
             statistics.median(base) / middle,
             verdict(own, base) if name != BASELINE else "",
@@ -278,10 +292,10 @@ def report(
         print(json.dumps(asked | {"machine": here, "sides": sides, "rounds": rounds}, indent=2))
         return
     print(f"{options.model}, {options.size} px, batch {options.batch}, float32")
-    print("| side | first call, s | step, ms (min – max) | images/s | speed | |")
-    print("| --- | --: | --: | --: | --: | --- |")
+    print("| side | first call, s | step, ms (min – max) | CPU ms | images/s | speed | |")
+    print("| --- | --: | --: | --: | --: | --: | --- |")
     for row in table:
-        span = f"{row.median_ms:.0f} ({row.min_ms:.0f} – {row.max_ms:.0f})"
+        span = f"{row.median_ms:.0f} ({row.min_ms:.0f} – {row.max_ms:.0f}) | {row.cpu_ms:.0f}"
         numbers = f"{row.first_call_s:.1f} | {span} | {row.images_per_s:.1f} | {row.speed:.2f}×"
         print(f"| {row.side} | {numbers} | {row.verdict} |")
     print(machine.line(here))

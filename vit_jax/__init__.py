@@ -10,21 +10,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vit_jax.models.zoo import create_model, list_models
-    from vit_jax.predict import predict
     from vit_jax.pretrained import load_run
     from vit_jax.recipes import load_config
-    from vit_jax.train import train
 
 _HOMES = {
     "create_model": "vit_jax.models.zoo",
     "list_models": "vit_jax.models.zoo",
     "load_config": "vit_jax.recipes",
     "load_run": "vit_jax.pretrained",
-    "predict": "vit_jax.predict",
-    "train": "vit_jax.train",
 }
 
-__all__ = ["create_model", "list_models", "load_config", "load_run", "predict", "train"]
+__all__ = ["create_model", "list_models", "load_config", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -140,20 +140,29 @@ def _assign(config: ConfigDict, path: str, value: Any, origin: str) -> None:
 
 def _apply_flags(config: ConfigDict, overrides: Sequence[str]) -> None:
     """Lets ml_collections parse each `--config.key=value` by the type of its setting."""
-    values, command = flags.FlagValues(), ["vit_jax"]
-    for flag in overrides:
-        match = re.fullmatch(r"--(?:no)?config\.([\w.]+)(?:=(.*))?", flag, flags=re.DOTALL)
-        if match is None:
-            raise ConfigError(f"{flag}: not understood; settings read --config.KEY=VALUE")
-        check_known(match[1], flag)
-        if match[1] in _EITHER:  # the flag decides, whichever of the two the recipe gave
-            config.update(dict.fromkeys(_EITHER))
-        if match[2] == "None" and KEYS[match[1]].kind:  # absl's parsers know no None
-            config.update_from_flattened_dict({match[1]: None})
-        else:
-            command.append(flag)
+    flags_of = _by_setting(overrides)
+    for either, other in (_EITHER, _EITHER[::-1]):
+        if either in flags_of and other not in flags_of:
+            config[other] = None  # the flag decides, whichever of the two the recipe gave
+    for path in [path for path, flag in flags_of.items() if flag.endswith("=None")]:
+        if KEYS[path].kind:  # absl's parsers know no None
+            config.update_from_flattened_dict({path: None})
+            del flags_of[path]
+    values, command = flags.FlagValues(), ["vit_jax", *flags_of.values()]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=command)
     try:
         values(command)
     except (flags.Error, TypeError, ValueError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _by_setting(overrides: Sequence[str]) -> dict[str, str]:
+    """Returns {setting: flag}; of two flags for one setting the last counts."""
+    found = {}
+    for flag in overrides:
+        match = re.fullmatch(r"--(?:no)?config\.([\w.]+)(?:=.*)?", flag, flags=re.DOTALL)
+        if match is None:
+            raise ConfigError(f"{flag}: not understood; settings read --config.KEY=VALUE")
+        check_known(match[1], flag)
+        found[match[1]] = flag
+    return found

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
-from vit_jax.data.augment_host import ASPECT
+from vit_jax.data.augment_host import ASPECT, ATTEMPTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,27 +106,35 @@ def _transform(
 def _box(
     key: Key[Array, ""], settings: Augmentation, height: int, width: int
 ) -> tuple[Array | float, Array | float, Array | float, Array | float]:
-    """Returns (top, left, height, width) of a random crop, or of the whole image."""
+    """Returns (top, left, height, width) of a random crop, or of the whole image.
+
+    The rule is that of `random_box` on the host: the first of ten boxes that fits, else the whole.
+    """
     if settings.crop_area is None:
         return 0.0, 0.0, float(height), float(width)
-    area, aspect, down, across = jax.random.uniform(key, (4,))
+    area, aspect, down, across = jax.random.uniform(key, (4, ATTEMPTS))
     low, high = settings.crop_area
     target = (low + area * (high - low)) * height * width
     ratio = jnp.exp(math.log(ASPECT[0]) + aspect * math.log(ASPECT[1] / ASPECT[0]))
-    box_height = jnp.minimum(jnp.sqrt(target / ratio), height)
-    box_width = jnp.minimum(jnp.sqrt(target * ratio), width)
-    return down * (height - box_height), across * (width - box_width), box_height, box_width
+    box_height, box_width = jnp.sqrt(target / ratio), jnp.sqrt(target * ratio)
+    fits = (box_height <= height) & (box_width <= width)
+    first = jnp.argmax(fits)
+    box_height = jnp.where(fits[first], box_height[first], height)
+    box_width = jnp.where(fits[first], box_width[first], width)
+    top, left = down[first] * (height - box_height), across[first] * (width - box_width)
+    return top, left, box_height, box_width
 
 
 def _move(
     key: Key[Array, ""], settings: Augmentation, y: Float[Array, "H W"], x: Float[Array, "H W"]
 ) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
-    """Turns, scales and shifts coordinates about the centre of the image."""
+    """Turns, scales and shifts coordinates, from -1/2 to 1/2, about the centre of the image."""
     turn, zoom, down, across = jax.random.uniform(key, (4,), minval=-1.0)
     angle = turn * (settings.rotate * math.pi / 180)
     scale = 1 + zoom * settings.scale
     cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+    wide = y.shape[1] / y.shape[0]  # a turn keeps its angle where the sides differ
     return (
-        cos * y + sin * x + down * settings.shift,
-        cos * x - sin * y + across * settings.shift,
+        cos * y + sin * wide * x + down * settings.shift,
+        cos * x - sin / wide * y + across * settings.shift,
     )

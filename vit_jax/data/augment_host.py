@@ -7,12 +7,13 @@ import numpy as np
 from vit_jax.data.decoding import Box
 
 ASPECT = (3 / 4, 4 / 3)  # width over height of a random crop, as officially
-_ATTEMPTS = 10
+ATTEMPTS = 10
 
 
 def example_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """Returns the random numbers that belong to one example in one epoch, and to nothing else."""
-    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 0, epoch, index]))
+    # The 1 keeps clear of the numbers that order the epochs, whose counters start at 0.
+    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 1, epoch, index]))
 
 
 def random_box(
@@ -29,7 +30,7 @@ def random_box(
       area: (low, high) share of the image that the box covers.
     """
     width, height = size
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         target = generator.uniform(*area) * width * height
         aspect = math.exp(generator.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
         box_width, box_height = math.sqrt(target * aspect), math.sqrt(target / aspect)

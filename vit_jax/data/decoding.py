@@ -5,12 +5,23 @@ import warnings
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vit_jax.errors import DataError
 
-# A photograph of 20,000 x 10,000; what claims more is refused before it is unpacked.
-MAX_PIXELS = 200_000_000
+# Pillow warns of odd metadata and of large images; the pixels decide here. A filter set and taken
+# back around each call would not do: filters belong to the process, and many threads decode.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
@@ -19,46 +30,62 @@ def decode(data: bytes | UInt8[np.ndarray, "h w c"], name: str) -> Image.Image:
     """Returns an encoded image, or an array of RGB pixels, as an RGB image.
 
     The EXIF orientation is applied, the first frame of an animation taken, transparency laid on
-    white, and 16-bit grey scaled down to 8 bits.
+    white, and 16-bit grey scaled down to 8 bits, as TensorFlow does, by leaving the low byte out.
 
     Args:
       data: the content of an image file, or RGB pixels.
       name: what to call the image in an error.
 
     Raises:
-      DataError: not an image that can be read, or one of more than 200 megapixels.
+      DataError: not an image that can be read, or one whose header claims more pixels than Pillow
+        unpacks (179 million: `2 * PIL.Image.MAX_IMAGE_PIXELS`).
     """
     if isinstance(data, np.ndarray):
         return Image.fromarray(data)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns about its own size limit and about odd metadata; the pixels decide here.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(
-                        f"{name}: {image.width} x {image.height} pixels are more than the "
-                        f"{MAX_PIXELS:,} allowed"
-                    )
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{name}: not a readable image: {error}") from error
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return _to_rgb(_upright(image))
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name}: not an image of a known format") from error
+    except Exception as error:  # Pillow's parsers raise whatever damaged bytes lead them to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name}: not a readable image: {reason}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turns a loaded image as its EXIF says; one whose EXIF is damaged stays as it is.
+
+    `ImageOps.exif_transpose` would also write the metadata anew, and fail on what it cannot write.
+    """
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # of any kind; the pixels have been read
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Returns any Pillow mode as RGB."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
         return image
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip it at 255
-        return Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith(("I", "F")):
+        return _grey_to_rgb(image)
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Returns grey of more than 8 bits as RGB; Pillow would clip it at 255."""
+    values = np.asarray(image)
+    if values.dtype.kind == "f":
+        raise ValueError("float pixels have no known range; save them as 8 or 16 bits")
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError("pixels outside 0 … 65,535; save them as 8 or 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
 
 
 def crop_and_resize(

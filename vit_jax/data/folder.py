@@ -90,8 +90,12 @@ def _images(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and path.name[0] != "." and path.is_file()
+        if path.suffix.lower() in EXTENSIONS and not _hidden(path, folder) and path.is_file()
     )
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part[0] == "." for part in path.relative_to(folder).parts)
 
 
 def _is_test(relative: Path) -> bool:

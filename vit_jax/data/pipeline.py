@@ -86,7 +86,7 @@ class Feed:
     def _batches(
         self, steps: range, rows: Callable[[int], Rows], image: Callable[[Row], np.ndarray]
     ) -> Iterator[Batch]:
-        if self.resident:
+        if self.resident or not steps:
             made = (self._resident_batch(rows(step)) for step in steps)
         else:
             decoded = _DecodedRows(steps, rows, image)
@@ -105,13 +105,12 @@ class Feed:
 
     def _training_image(self, row: Row) -> np.ndarray:
         image = self._decode(row["index"])
-        area = self.loading.crop_area
-        if area is None:
-            return self.loading.preprocess(image)
+        area, preprocess = self.loading.crop_area, self.loading.preprocess
+        if area is None:  # the central crop of `preprocess.resize` is for evaluation only
+            return dataclasses.replace(preprocess, resize=None)(image)
         generator = example_generator(self.loading.seed, row["epoch"], row["index"])
         box = random_box(generator, image.size, area)
-        size, antialias = self.loading.preprocess.size, self.loading.preprocess.antialias
-        return decoding.crop_and_resize(image, box, size, antialias=antialias)
+        return decoding.crop_and_resize(image, box, preprocess.size, antialias=preprocess.antialias)
 
     def _evaluation_image(self, row: Row) -> np.ndarray:
         return self.loading.preprocess(self._decode(row["index"]))
@@ -127,8 +126,10 @@ def hold(source: Source, limit: int, threads: int = 4) -> Source:
     Otherwise the source comes back as it is. The size of the first image decides whether decoding
     the others is tried at all.
     """
+    if isinstance(source, ArraySource):
+        return source
     first = np.asarray(decoding.decode(source[0][0], source.name(0)))
-    if isinstance(source, ArraySource) or first.nbytes * len(source) > limit:
+    if first.nbytes * len(source) > limit:
         return source
     images = np.empty((len(source), *first.shape), np.uint8)
 
@@ -178,7 +179,9 @@ class _DecodedRows:
     def batches(self, loading: Loading) -> Iterable[Rows]:
         """Returns whole batches in order, read ahead by Grain's threads."""
         ahead = grain.ReadOptions(
-            num_threads=loading.threads, prefetch_buffer_size=loading.prefetch * self._batch
+            num_threads=loading.threads,
+            # Grain leaves threads idle, and says so, where it may hold fewer examples than threads.
+            prefetch_buffer_size=max(loading.prefetch * self._batch, loading.threads),
         )
         return grain.MapDataset.source(self).to_iter_dataset(ahead).batch(self._batch)
 

@@ -37,10 +37,11 @@ class Preprocess:
 
     def on_device(self, images: UInt8[Array, "b h w 3"]) -> Num[Array, "b H W 3"]:
         """Does for a batch of images of one size what calling does for one, unrounded."""
-        if images.shape[1:3] == self.size:
-            return images
         height, width = images.shape[1:3]
-        left, top, right, bottom = central_box((width, height), self.size, self.resize)
+        box = central_box((width, height), self.size, self.resize)
+        if box == (0, 0, width, height) and (height, width) == self.size:
+            return images
+        left, top, right, bottom = box
         # Output pixel o lies at (o + 0.5 - translation) / scale - 0.5 of the input.
         scale = jnp.array([self.size[0] / (bottom - top), self.size[1] / (right - left)])
         shift = -jnp.array([top, left]) * scale
@@ -78,5 +79,6 @@ def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | No
     # Resizing and then cropping is cutting a smaller box, and resizing that.
     pixels = min(width, height) / resize
     box_width, box_height = size[1] * pixels, size[0] * pixels
-    left, top = (width - box_width) / 2, (height - box_height) / 2
-    return left, top, left + box_width, top + box_height
+    # Rounding may make the box larger than the image by a hair, which Pillow refuses.
+    left, top = max((width - box_width) / 2, 0.0), max((height - box_height) / 2, 0.0)
+    return left, top, min(left + box_width, width), min(top + box_height, height)

@@ -55,5 +55,6 @@ def evaluation_steps(batch: int, size: int) -> int:
 
 def process_slice(batch: int, process: int, processes: int) -> slice:
     """Returns the rows of a batch that one of several processes loads."""
+    assert batch % processes == 0, f"{batch} rows cannot be shared by {processes} processes"
     share = batch // processes
     return slice(process * share, (process + 1) * share)
