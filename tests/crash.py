@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from unittest import mock
 
 from tests import runs
 from vit_jax.loggers import Recorder
@@ -22,8 +23,8 @@ def main(workdir: str, step: int, settings: str) -> None:
         if now == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Recorder.push = push_and_die
-    train(runs.tiny_config(**json.loads(settings)), workdir)
+    with mock.patch.object(Recorder, "push", push_and_die):
+        train(runs.tiny_config(**json.loads(settings)), workdir)
 
 
 if __name__ == "__main__":

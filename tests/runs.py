@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
-from ml_collections import ConfigDict
 
-from vit_jax.config import default_config, validate
+from vit_jax.config import Config, default_config, validate
 from vit_jax.loggers import TIMING
 from vit_jax.recipes import merge
 
@@ -39,7 +38,7 @@ TINY: dict[str, Any] = {
 }
 
 
-def tiny_config(**changes: Any) -> ConfigDict:
+def tiny_config(**changes: Any) -> Config:
     """Returns the checked settings of a run of 30 steps (an epoch of the digits has 22.5)."""
     config = merge(default_config(), TINY, "tests")
     config = merge(config, changes, "tests")

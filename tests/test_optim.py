@@ -1,5 +1,7 @@
 """Schedules and update rules against the official ones, and every parameter's decay group."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ def test_schedules_equal_the_official_ones():
         schedule = make_schedule(
             case["total_steps"], case["base_lr"], case["decay_type"], case["warmup_steps"]
         )
-        rates = [float(schedule(step)) for step in case["steps"]]
+        rates = [float(jnp.asarray(schedule(step))) for step in case["steps"]]
         # Near the end of a cosine the rate is the rounding error of 1 + cos(pi), whose last bit
         # depends on the compiler: 1e-6 of the base rate is asked there instead of the entry.
         np.testing.assert_allclose(rates, case["lr"], rtol=1e-6, atol=1e-7 * case["base_lr"])
@@ -26,7 +28,7 @@ def test_schedules_equal_the_official_ones():
 
 def test_constant_schedule_without_warmup_is_the_base_rate():
     schedule = make_schedule(10, 0.5, "constant", 0)
-    assert [float(schedule(step)) for step in (0, 5, 10)] == [0.5, 0.5, 0.5]
+    assert [float(jnp.asarray(schedule(step))) for step in (0, 5, 10)] == [0.5, 0.5, 0.5]
 
 
 def test_decay_applies_to_kernels_and_every_parameter_is_in_one_group():
@@ -42,17 +44,17 @@ def test_decay_applies_to_kernels_and_every_parameter_is_in_one_group():
     assert "Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel" in decayed
 
 
-def _config(**changes):
+def _config(**changes: Any) -> Any:
     config = default_config()
     config.update(changes)
     return config
 
 
-PARAMS = {"layer": {"kernel": jnp.array([[2.0, -1.0]]), "bias": jnp.array([0.5, 0.25])}}
-GRADS = {"layer": {"kernel": jnp.array([[3.0, 4.0]]), "bias": jnp.array([0.0, 12.0])}}
+PARAMS: Any = {"layer": {"kernel": jnp.array([[2.0, -1.0]]), "bias": jnp.array([0.5, 0.25])}}
+GRADS: Any = {"layer": {"kernel": jnp.array([[3.0, 4.0]]), "bias": jnp.array([0.0, 12.0])}}
 
 
-def _step(config, rate=0.1):
+def _step(config: Any, rate: float = 0.1) -> Any:
     optimizer = make_optimizer(config, lambda step: jnp.asarray(rate))
     updates, state = optimizer.update(GRADS, optimizer.init(PARAMS), PARAMS)
     return optax.apply_updates(PARAMS, updates), state

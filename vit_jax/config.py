@@ -5,12 +5,18 @@ Recipes and flags change these settings; `vit_jax.recipes` reads both.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from vit_jax.errors import ConfigError, nearest
+
+# Settings are read as attributes (config.pp.crop), whose types no type checker can know.
+if TYPE_CHECKING:
+    Config: TypeAlias = Any
+else:
+    Config = ConfigDict
 
 
 class Rule(NamedTuple):
@@ -191,7 +197,7 @@ HARMLESS = frozenset({
 })  # fmt: skip
 
 
-def default_config() -> ConfigDict:
+def default_config() -> Config:
     """Returns all settings with their defaults; those that are None know their type."""
     nested: dict[str, Any] = {}
     for path, key in KEYS.items():
@@ -223,7 +229,7 @@ def given(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     return {name: value for name, value in pairs.items() if value is not None and value != {}}
 
 
-def to_json(config: ConfigDict) -> str:
+def to_json(config: Config) -> str:
     """Returns the settings as the text of `config.json`, which `--config` takes too."""
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
@@ -247,7 +253,7 @@ def check_known(path: str, shown: str) -> None:
         raise ConfigError(f"{shown}: no such setting{nearest(path, KEYS)}")
 
 
-def validate(config: ConfigDict) -> None:
+def validate(config: Config) -> None:
     """Raises ConfigError for the first setting, or pair of settings, that breaks its rule."""
     flat = flatten(config)
     for path, value in flat.items():

@@ -1,6 +1,7 @@
 """The score of a model on a split: every example counted exactly once."""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax import metrics, trees
@@ -22,14 +23,13 @@ class Evaluator:
 
     def __init__(self, model: nn.Module, feed: Feed, preprocess: Preprocess):
         self._feed = feed
-        mesh = feed.loading.sharding.mesh
 
         def sums(variables: trees.Tree, batch: Batch) -> dict[str, jax.Array]:
             images = preprocess.normalize(preprocess.on_device(batch["image"]))
-            logits = model.apply(variables, images, train=False)
+            logits = jnp.asarray(model.apply(variables, images, train=False))
             return metrics.scores(logits, batch["label"], batch["mask"])
 
-        self._sums = jax.jit(sums, out_shardings=replicated(mesh))
+        self._sums = jax.jit(sums, out_shardings=replicated(feed.loading.sharding.mesh))
 
     def __call__(self, variables: trees.Tree) -> dict[str, float]:
         """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split."""

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from vit_jax.config import given
+from vit_jax.config import Config, given
 from vit_jax.data.datasets import open_dataset
 from vit_jax.data.pipeline import Feed, Loading, hold
 from vit_jax.data.preprocess import Preprocess
@@ -32,7 +31,7 @@ class Experiment:
       total_steps: steps of the optimiser.
     """
 
-    config: ConfigDict
+    config: Config
     mesh: Mesh
     model: VisionTransformer
     preprocess: Preprocess
@@ -46,7 +45,7 @@ class Experiment:
         return self.train.source.class_names
 
 
-def build(config: ConfigDict) -> Experiment:
+def build(config: Config) -> Experiment:
     """Opens the devices, the data and the model that a config describes.
 
     Raises:
@@ -75,13 +74,13 @@ def build(config: ConfigDict) -> Experiment:
     return Experiment(config, mesh, model, preprocess, train, test, total)
 
 
-def make_preprocess(config: ConfigDict) -> Preprocess:
+def make_preprocess(config: Config) -> Preprocess:
     """Returns the preprocessing that `pp.*` describes."""
     pp = config.pp
     return Preprocess((pp.crop, pp.crop), pp.resize, pp.antialias, tuple(pp.mean), tuple(pp.std))
 
 
-def make_model(config: ConfigDict, num_classes: int) -> VisionTransformer:
+def make_model(config: Config, num_classes: int) -> VisionTransformer:
     """Returns the model of `config.model`, checked against the image size without computing.
 
     Raises:
@@ -104,13 +103,13 @@ def make_model(config: ConfigDict, num_classes: int) -> VisionTransformer:
     return model
 
 
-def training_feed(config: ConfigDict, mesh: Mesh, preprocess: Preprocess) -> Feed:
+def training_feed(config: Config, mesh: Mesh, preprocess: Preprocess) -> Feed:
     """Returns the training split as batches of `config.batch`."""
     source = _open(config, config.pp.train)
     return Feed(source, config.batch, _loading(config, mesh, preprocess))
 
 
-def test_feed(config: ConfigDict, mesh: Mesh, preprocess: Preprocess) -> Feed:
+def test_feed(config: Config, mesh: Mesh, preprocess: Preprocess) -> Feed:
     """Returns the test split as batches of about `config.batch_eval`.
 
     They are no larger than the split, and filled up to a multiple of the devices that share them;
@@ -121,11 +120,11 @@ def test_feed(config: ConfigDict, mesh: Mesh, preprocess: Preprocess) -> Feed:
     return Feed(source, batch, _loading(config, mesh, preprocess))
 
 
-def _open(config: ConfigDict, split: str) -> Source:
+def _open(config: Config, split: str) -> Source:
     return hold(open_dataset(config.dataset, split), config.cache_bytes, config.decode_threads)
 
 
-def _loading(config: ConfigDict, mesh: Mesh, preprocess: Preprocess) -> Loading:
+def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
     return Loading(
         preprocess,
         batch_sharding(mesh),
@@ -136,7 +135,7 @@ def _loading(config: ConfigDict, mesh: Mesh, preprocess: Preprocess) -> Loading:
     )
 
 
-def check_batch(config: ConfigDict, mesh: Mesh) -> None:
+def check_batch(config: Config, mesh: Mesh) -> None:
     """Raises ConfigError if a part of the batch cannot be split evenly over the devices."""
     shards, part = batch_shards(mesh), config.batch // config.accum_steps
     if part % shards:

@@ -105,7 +105,7 @@ class Console:
     def __init__(self, *, quiet: bool = False):
         self._out = rich.console.Console(quiet=quiet, highlight=False)
         self._bar: rich.progress.Progress | None = None
-        self._last_plain = 0.0
+        self._last_plain, self._total = 0.0, 0
 
     def say(self, text: str) -> None:
         """Prints a line as it is, however wide."""
@@ -223,12 +223,18 @@ class Recorder:
         self._console.scores(step, scores)
 
     def _record(self, step: int, measured: Mapping[str, jax.Array]) -> None:
-        values = {name: float(value) for name, value in jax.device_get(measured).items()}
+        fetched = jax.device_get(measured)
+        # A jitted step returns its metrics in alphabetical order; people look for the loss.
+        values = {name: float(fetched[name]) for name in sorted(fetched, key=_loss_first)}
         check_finite(step, values)
         if step % self._every == 0 or step == self._total:
             timing = self._speed.read()
             self._file.write(step, values, timing)
             self._console.progress(step, values, timing)
+
+
+def _loss_first(name: str) -> tuple[bool, str]:
+    return name != "loss", name
 
 
 def check_finite(step: int, values: Mapping[str, float]) -> None:

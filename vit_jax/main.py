@@ -3,15 +3,17 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vit_jax.errors import ConfigError, VitJaxError, nearest
+from vit_jax.errors import CheckpointError, ConfigError, VitJaxError, nearest
 
 # Every import beyond errors waits for its command: help and usage errors must be instant.
 
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
 
 
 def run() -> None:
@@ -30,9 +32,12 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("vit_jax: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:  # `vit_jax … | head`
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:  # the reader of `vit_jax … | head` has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except OSError as error:  # a full disk, a folder that vanished or may not be written
+        print(f"vit_jax: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return CheckpointError.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -5,9 +5,9 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
-from ml_collections import ConfigDict
 
 from vit_jax import trees
+from vit_jax.config import Config
 
 LINEAR_END = 1e-5  # where the official linear schedule ends
 
@@ -36,7 +36,7 @@ def make_schedule(
     return schedule
 
 
-def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Returns clip by global norm → moments → decoupled weight decay → learning rate.
 
     'sgd' is the official fine-tuning rule: momentum `beta1`, held in `optim_dtype`. 'adamw' is
@@ -59,7 +59,7 @@ def decay_mask(params: trees.Tree) -> trees.Tree:
     return trees.map_with_path(lambda path, _: path.split("/")[-1] == "kernel", params)
 
 
-def _moments(config: ConfigDict) -> optax.GradientTransformation:
+def _moments(config: Config) -> optax.GradientTransformation:
     dtype = jnp.dtype(config.optim_dtype)
     if config.optimizer == "sgd":
         return optax.trace(config.beta1, accumulator_dtype=dtype)

@@ -40,7 +40,7 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
             points = [(r["step"], factor * r[key]) for r in records if key in r]
             if points:
                 _draw_series(axes, points, label, is_test=key.startswith("test_"))
-        if len(series) > 1:
+        if axes.get_legend_handles_labels()[1]:
             axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -4,10 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from flax import linen as nn
-from ml_collections import ConfigDict
 
 from vit_jax import trees
-from vit_jax.config import default_config
+from vit_jax.config import Config, default_config
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError
 from vit_jax.experiment import make_model
@@ -32,7 +31,7 @@ class Trained:
     variables: dict[str, trees.Tree]
     preprocess: Preprocess
     class_names: tuple[str, ...]
-    config: ConfigDict
+    config: Config
     workdir: Workdir
     step: int
 

@@ -17,13 +17,22 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from vit_jax.config import KEYS, RETIRED, as_tuple, check_known, default_config, flatten, validate
+from vit_jax.config import (
+    KEYS,
+    RETIRED,
+    Config,
+    as_tuple,
+    check_known,
+    default_config,
+    flatten,
+    validate,
+)
 from vit_jax.errors import ConfigError, VitJaxError, nearest
 
 _EITHER = ("total_steps", "epochs")
 
 
-def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a recipe, applies `--config.key=value` overrides, and checks the result.
 
     Args:
@@ -43,7 +52,7 @@ def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     return config.lock()
 
 
-def merge(config: ConfigDict, settings: Mapping[str, Any] | ConfigDict, origin: str) -> ConfigDict:
+def merge(config: Config, settings: Mapping[str, Any] | ConfigDict, origin: str) -> Config:
     """Lays settings over a config; a name it does not have, or another type, is a ConfigError."""
     for path, value in flatten(settings).items():
         _assign(config, path, value, origin)
@@ -119,7 +128,7 @@ def _read_json(file: Path) -> Mapping[str, Any]:
     return content
 
 
-def _assign(config: ConfigDict, path: str, value: Any, origin: str) -> None:
+def _assign(config: Config, path: str, value: Any, origin: str) -> None:
     """Sets one setting from a recipe; a wrong name or type is an error that says which."""
     if path in RETIRED:
         logging.getLogger("vit_jax").info("config.%s is not needed: %s", path, RETIRED[path])
@@ -138,7 +147,7 @@ def _assign(config: ConfigDict, path: str, value: Any, origin: str) -> None:
         ) from error
 
 
-def _apply_flags(config: ConfigDict, overrides: Sequence[str]) -> None:
+def _apply_flags(config: Config, overrides: Sequence[str]) -> None:
     """Lets ml_collections parse each `--config.key=value` by the type of its setting."""
     flags_of = _by_setting(overrides)
     for either, other in (_EITHER, _EITHER[::-1]):

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from vit_jax import trees
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
+from vit_jax.config import Config
 from vit_jax.data.augment_device import Augmentation
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
@@ -34,7 +34,7 @@ class Result:
     exit_code: int = 0
 
 
-def train(config: ConfigDict, workdir: str, console: Console | None = None) -> Result:
+def train(config: Config, workdir: str, console: Console | None = None) -> Result:
     """Trains what a config describes, or goes on where an earlier run in the workdir stopped.
 
     The workdir then holds `config.json`, `metrics.jsonl`, `checkpoints/` and `report/`. The state
@@ -196,7 +196,7 @@ def step_settings(experiment: Experiment) -> StepSettings:
     )
 
 
-def draw_report(place: Workdir, config: ConfigDict) -> None:
+def draw_report(place: Workdir, config: Config) -> None:
     """Draws the pictures of `report/` from metrics.jsonl."""
     if jax.process_index() == 0 and place.metrics.exists():
         name = config.model.model_name or "own model"

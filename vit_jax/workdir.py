@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from vit_jax.config import HARMLESS, differences, to_json
+from vit_jax.config import HARMLESS, Config, differences, to_json
 from vit_jax.errors import CheckpointError, ConfigError, nearest
 
 
@@ -21,7 +19,7 @@ class Workdir:
         self.checkpoints = self.root / "checkpoints"
         self.report = self.root / "report"
 
-    def check(self, config: ConfigDict) -> None:
+    def check(self, config: Config) -> None:
         """Raises ConfigError if the folder belongs to a run whose numbers would differ."""
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(f"--workdir={self.given}: is a file; name a folder")
@@ -39,7 +37,7 @@ class Workdir:
                 f"workdir, or --config={self.config} to go on with that run"
             )
 
-    def write_config(self, config: ConfigDict) -> None:
+    def write_config(self, config: Config) -> None:
         """Writes `config.json`, whole or not at all."""
         partial = self.config.with_suffix(".json.part")
         partial.write_text(to_json(config))

@@ -81,4 +81,4 @@ def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | No
     box_width, box_height = size[1] * pixels, size[0] * pixels
     # Rounding may make the box larger than the image by a hair, which Pillow refuses.
     left, top = max((width - box_width) / 2, 0.0), max((height - box_height) / 2, 0.0)
-    return left, top, min(left + box_width, width), min(top + box_height, height)
+    return left, top, min(left + box_width, float(width)), min(top + box_height, float(height))

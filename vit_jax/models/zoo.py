@@ -75,10 +75,10 @@ def canonical_name(name: str) -> str:
     """
     by_alias = {_bare(official): official for official in _ARCHITECTURES}
     if _bare(name) not in by_alias:
-        raise ConfigError(
-            f"model {name!r} is unknown{nearest(name, _ARCHITECTURES)} "
-            "(vit_jax.models.list_models() names them all)"
-        )
+        near = nearest(_bare(name), by_alias)  # in the form in which punctuation does not count
+        for alias, official in by_alias.items():
+            near = near.replace(f"{alias!r}", f"{official!r}")
+        raise ConfigError(f"model {name!r} is unknown{near} (vit_jax models lists them)")
     return by_alias[_bare(name)]
 
 

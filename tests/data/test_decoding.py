@@ -1,0 +1,308 @@
+"""Any image file as RGB, damaged ones as one line, and resizing to the pixel."""
+
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data import pictures
+from vit_jax.data.decoding import crop_and_resize, decode
+from vit_jax.errors import DataError
+
+PIXELS = pictures.noise(16, 24)
+RGBA = Image.fromarray(np.dstack([PIXELS, pictures.noise(16, 24, 1)[..., :1]]))
+ORIENTATION, SOFTWARE = 0x0112, 0x0131
+
+# The package does this when it is imported, but pytest sets its own filters for each test.
+quiet = pytest.mark.filterwarnings("ignore::Warning:PIL")
+
+
+def _decoded(data):
+    return np.asarray(decode(data, "x"))
+
+
+def _on_white(image):
+    pixels = np.asarray(image.convert("RGBA"), np.float32)
+    alpha = pixels[..., 3:] / 255
+    return pixels[..., :3] * alpha + 255 * (1 - alpha)
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True}), ("TIFF", {}),
+     ("TIFF", {"compression": "tiff_lzw"})],
+)  # fmt: skip
+def test_lossless_files_come_back_exactly(form, options):
+    image = decode(pictures.encoded(PIXELS, form, **options), "x")
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), PIXELS)
+
+
+def test_pixels_are_taken_as_they_are():
+    np.testing.assert_array_equal(_decoded(PIXELS), PIXELS)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
+def test_grey_becomes_three_equal_colours(form):
+    grey = PIXELS[..., 0]
+    np.testing.assert_array_equal(
+        _decoded(pictures.encoded(grey, form)), np.repeat(grey[..., None], 3, axis=-1)
+    )
+
+
+def test_black_and_white_becomes_0_and_255():
+    bits = Image.fromarray(PIXELS[..., 0] > 127)
+    assert bits.mode == "1"
+    decoded = _decoded(pictures.encoded(bits, "PNG"))
+    np.testing.assert_array_equal(decoded[..., 1], (PIXELS[..., 0] > 127) * 255)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_transparency_is_laid_on_white(form):
+    options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    decoded = _decoded(pictures.encoded(RGBA, form, **options))
+    np.testing.assert_allclose(decoded, _on_white(RGBA), atol=1)
+
+
+def test_grey_with_transparency_is_laid_on_white():
+    image = RGBA.convert("LA")
+    np.testing.assert_allclose(_decoded(pictures.encoded(image)), _on_white(image), atol=1)
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF"])
+def test_a_palette_keeps_its_colours_and_its_transparent_one_is_white(form):
+    image = Image.fromarray(PIXELS).quantize(16)
+    plain = _decoded(pictures.encoded(image, form))
+    np.testing.assert_array_equal(plain, np.asarray(image.convert("RGB")))
+    clear = _decoded(pictures.encoded(image, form, transparency=3))
+    hole = np.asarray(image) == 3
+    assert hole.any()
+    np.testing.assert_array_equal(clear[~hole], plain[~hole])
+    assert (clear[hole] == 255).all()
+
+
+def test_a_palette_with_partial_transparency():
+    image = Image.fromarray(PIXELS).quantize(4)
+    data = pictures.encoded(image, transparency=bytes([0, 85, 170, 255]))
+    alpha = np.asarray(image)[..., None] * (85 / 255)
+    expected = np.asarray(image.convert("RGB")) * alpha + 255 * (1 - alpha)
+    np.testing.assert_allclose(_decoded(data), expected, atol=1)
+
+
+def test_one_transparent_colour_of_an_rgb_file_is_white():
+    colour = tuple(int(value) for value in PIXELS[3, 4])
+    decoded = _decoded(pictures.encoded(PIXELS, "PNG", transparency=colour))
+    assert decoded[3, 4].tolist() == [255, 255, 255]
+    np.testing.assert_array_equal(decoded[5:], PIXELS[5:])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_jpeg_of_any_colour_space(mode):
+    image = Image.fromarray(pictures.smooth(32, 48)).convert(mode)
+    decoded = _decoded(pictures.encoded(image, "JPEG", quality=100, subsampling=0))
+    np.testing.assert_allclose(decoded, np.asarray(image.convert("RGB")), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("PNG", "u2"), ("TIFF", "u2"), ("TIFF", ">u2"), ("TIFF", "i4")]
+)
+def test_grey_of_16_bits_is_scaled_and_not_clipped(form, kind):
+    values = np.array([[0, 255, 256, 511], [512, 32768, 65279, 65535]], np.uint16)
+    decoded = _decoded(pictures.encoded(values.astype(kind), form))
+    np.testing.assert_array_equal(decoded[..., 0], [[0, 0, 1, 1], [2, 128, 254, 255]])
+    np.testing.assert_array_equal(decoded[..., 0], decoded[..., 2])
+
+
+@pytest.mark.parametrize("values", [[[-1, 5]], [[0, 65536]]])
+def test_integers_beyond_16_bits_are_refused(values):
+    data = pictures.encoded(np.array(values, np.int32), "TIFF")
+    with pytest.raises(DataError, match=r"^a\.tif: .* pixels outside 0 … 65,535; save them as 8"):
+        decode(data, "a.tif")
+
+
+def test_float_pixels_are_refused_as_their_white_is_not_known():
+    data = pictures.encoded(np.ones((2, 2), np.float32), "TIFF")
+    with pytest.raises(DataError, match=r"^a\.tif: .* float pixels have no known range; save them"):
+        decode(data, "a.tif")
+
+
+# By the EXIF standard: where the first row and the first column of the file are to be seen.
+UPRIGHT = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: x.swapaxes(0, 1)[::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(form, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    pixels = pictures.smooth(32, 48)
+    options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
+    decoded = _decoded(pictures.encoded(pixels, form, exif=exif, **options))
+    np.testing.assert_allclose(decoded, UPRIGHT[orientation](pixels), atol=12)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_out_of_range_leaves_the_image_as_it_is(orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    np.testing.assert_array_equal(_decoded(pictures.encoded(PIXELS, exif=exif)), PIXELS)
+
+
+@quiet
+@pytest.mark.parametrize("exif", [b"", b"nonsense", b"II*\0", b"II*\0\x08\0\0\0\xff\xff"])
+def test_damaged_exif_does_not_cost_the_image(exif):
+    data = pictures.encoded(PIXELS, "JPEG", quality=95, exif=b"Exif\0\0" + exif)
+    assert _decoded(data).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_an_animation_gives_its_first_frame(form):
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue", "lime")]
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = pictures.encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(_decoded(data), np.asarray(frames[0]))
+
+
+def _png(width, height):
+    """Returns a PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind, data):
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+NOT_IMAGES = {
+    "empty": b"",
+    "text": b"<html>404</html>",
+    "no width": _png(0, 5),
+    "no pixels": _png(0, 0),
+    "empty pixels": _png(5, 5),
+    **{
+        f"truncated {form}": (lambda data: data[: len(data) // 2])(pictures.encoded(PIXELS, form))
+        for form in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
+    },
+}
+
+
+@pytest.mark.parametrize("data", NOT_IMAGES.values(), ids=NOT_IMAGES.keys())
+def test_what_is_no_image_is_named_in_one_line(data):
+    with pytest.raises(DataError) as caught:
+        decode(data, "pets/cat 1.jpg")
+    message = str(caught.value)
+    assert message.startswith(("pets/cat 1.jpg: not an image of", "pets/cat 1.jpg: not a readable"))
+    assert "\n" not in message
+    assert "object at 0x" not in message
+
+
+@quiet
+@pytest.mark.parametrize("form", ["BMP", "JPEG", "GIF", "TIFF"])
+def test_damage_of_any_kind_is_a_data_error_or_an_image(form):
+    """Pillow's parsers raise struct.error, TypeError and others for damaged bytes."""
+    generator = np.random.default_rng(0)
+    exif = {} if form in ("BMP", "GIF") else {"exif": _exif()}
+    whole, outcomes = pictures.encoded(PIXELS, form, **exif), set()
+    for _ in range(80):
+        data = np.frombuffer(whole, np.uint8).copy()
+        places = generator.integers(0, min(len(data), 200), 3)
+        data[places] = generator.integers(0, 256, 3)
+        try:
+            outcomes.add(decode(data.tobytes(), "x").mode)
+        except DataError:
+            outcomes.add("refused")
+    assert outcomes == {"RGB", "refused"}
+
+
+def _exif():
+    exif = Image.Exif()
+    exif[ORIENTATION], exif[SOFTWARE] = 6, "the name of a program"
+    return exif
+
+
+@pytest.mark.parametrize("side", [14_000, 30_000, 100_000])
+def test_a_decompression_bomb_is_refused_by_its_header(side):
+    """A decoder that went on would report the missing pixels, or fill the memory."""
+    with pytest.raises(DataError, match=rf"^bomb\.png: .*{side * side} pixels.* exceeds limit"):
+        decode(_png(side, side), "bomb.png")
+
+
+NO_WARNINGS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from vit_jax.data.decoding import decode
+from vit_jax.errors import DataError
+
+odd, large = (Path(name).read_bytes() for name in sys.argv[1:])
+with ThreadPoolExecutor(8) as pool:
+    print(set(pool.map(lambda _: decode(odd, "odd").size, range(400))))
+try:
+    decode(large, "large")
+except DataError as error:
+    print(error)
+"""
+
+
+def test_no_warning_leaks_from_any_thread(tmp_path):
+    """Warnings are errors in the process below, but for those that the package sets aside."""
+    exif = _exif().tobytes()
+    odd = pictures.encoded(PIXELS, "JPEG", exif=exif[:-10])  # the name ends too soon
+    with pytest.warns(UserWarning, match="Truncated File Read|Corrupt EXIF|larger than file"):
+        decode(odd, "x")  # where Pillow is allowed to, it warns
+    pictures.write(tmp_path, {"odd.jpg": odd, "large.png": _png(10_000, 10_000)})
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", NO_WARNINGS, "odd.jpg", "large.png"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.stderr == ""
+    turned, refused = ran.stdout.splitlines()
+    assert turned == "{(16, 24)}"
+    assert refused.startswith("large: not a readable image: ")
+    assert "exceeds limit" not in refused  # which is the text of Pillow's warning
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_resizing_to_the_same_size_changes_nothing(antialias):
+    resized = crop_and_resize(
+        Image.fromarray(PIXELS), (0.0, 0.0, 24.0, 16.0), (16, 24), antialias=antialias
+    )
+    assert resized.dtype == np.uint8
+    np.testing.assert_array_equal(resized, PIXELS)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_whole_box_is_cut_out_exactly(antialias):
+    resized = crop_and_resize(
+        Image.fromarray(PIXELS), (3.0, 2.0, 13.0, 9.0), (7, 10), antialias=antialias
+    )
+    np.testing.assert_array_equal(resized, PIXELS[2:9, 3:13])
+
+
+def test_bilinear_values_by_hand():
+    row = Image.fromarray(np.array([[0, 100, 200, 40]], np.uint8)).convert("RGB")
+
+    def resized(left, right, count, antialias=False):
+        box = (left, 0.0, right, 1.0)
+        return crop_and_resize(row, box, (1, count), antialias=antialias)[0, :, 0].tolist()
+
+    assert resized(0.0, 4.0, 2) == [50, 120]  # centres fall between two pixels
+    assert resized(0.0, 2.0, 4) == [0, 25, 75, 125]  # the last reaches beyond the box
+    assert resized(0.5, 3.5, 3) == [50, 150, 120]
+    # Triangles of base 4 about 1 and 3, cut at the border: weights 3, 3, 1 and 1, 3, 3.
+    assert resized(0.0, 4.0, 2, antialias=True) == [round(500 / 7), round(820 / 7)]

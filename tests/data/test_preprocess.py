@@ -1,0 +1,126 @@
+"""What the model is fed: the official pixels, on the host as on the device."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import golden
+from tests.data import pictures
+from vit_jax.data.decoding import decode
+from vit_jax.data.preprocess import Preprocess, central_box
+
+GOLDEN = "official_eval_preprocessing"
+
+# PNG pixels are the official ones, then rounded to grey levels and by the file's float16. JPEG is
+# unpacked by TensorFlow with libjpeg's fast integer transform (JDCT_IFAST) and by Pillow with its
+# accurate one, with no choice; that alone is up to 0.0114 (1.4 grey levels, in a file of 194 x 161
+# at low quality), where 0.01 was expected: with the fast transform all files agree to 0.0001.
+TOLERANCE = {".png": 0.002, ".jpg": 0.012}
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_official_evaluation_images(number):
+    expected = golden.load_arrays(GOLDEN)[str(number)]
+    path = golden.shared("data", *str(expected["file"]).split("/"))
+    image = decode(path.read_bytes(), str(path))
+    sizes = [int(name) for name in expected if name.isdigit()]
+    assert sizes == [96, 224]
+    for size in sizes:
+        preprocess = Preprocess((size, size))
+        pixels = preprocess.normalize(jnp.asarray(preprocess(image))[None])[0]
+        difference = np.abs(pixels - expected[str(size)].astype(np.float32))
+        assert difference.mean() < TOLERANCE[path.suffix]
+        assert difference.max() < (0.005 if path.suffix == ".png" else 0.12)
+        # A shift of the grid by a pixel would not get past this, but could get past the mean.
+        assert np.corrcoef(pixels.ravel(), expected[str(size)].ravel())[0, 1] > 0.999
+
+
+def _agreement(preprocess, height, width):
+    pixels = pictures.noise(height, width)
+    host = preprocess(Image.fromarray(pixels))
+    device = jax.jit(preprocess.on_device)(jnp.asarray(pixels)[None])[0]
+    assert host.shape == device.shape == (*preprocess.size, 3)
+    return np.abs(host - np.asarray(device, np.float32)).max()
+
+
+SIZES = [(20, 20), (9, 13), (40, 35)]  # (height, width), around 16 x 16
+
+
+@pytest.mark.parametrize(
+    ("size", "resize"), [((16, 16), None), ((16, 16), 16), ((12, 16), 19), ((20, 12), None)]
+)
+@pytest.mark.parametrize("source", SIZES)
+def test_host_and_device_agree_to_rounding(source, size, resize):
+    assert _agreement(Preprocess(size, resize), *source) <= 0.501
+
+
+@pytest.mark.parametrize("resize", [None, 19])
+@pytest.mark.parametrize("source", SIZES)
+def test_host_and_device_agree_when_smoothing(source, resize):
+    """Pillow rounds to grey levels twice, after each direction, which makes up to one of them."""
+    assert _agreement(Preprocess((16, 16), resize, antialias=True), *source) <= 1.01
+
+
+def test_smoothing_and_plain_differ_when_shrinking():
+    image = Image.fromarray(pictures.noise(64, 64))
+    plain, smoothed = Preprocess((8, 8))(image), Preprocess((8, 8), antialias=True)(image)
+    assert smoothed.std() < 0.5 * plain.std()
+
+
+def test_images_at_their_size_stay_as_they_are_on_the_device():
+    images = jnp.asarray(pictures.noise(8, 8))[None]
+    assert Preprocess((8, 8)).on_device(images) is images
+    assert Preprocess((8, 8), resize=8).on_device(images) is images
+
+
+def test_the_central_crop_is_cut_from_images_at_their_size_too():
+    images = jnp.asarray(pictures.noise(8, 8))[None]
+    assert not np.array_equal(Preprocess((8, 8), resize=10).on_device(images), images)
+
+
+def test_central_box_by_hand():
+    assert central_box((40, 20), (8, 8), None) == (0, 0, 40, 20)
+    assert central_box((40, 20), (8, 8), 10) == (12, 2, 28, 18)  # 2 pixels for each of the 8
+    assert central_box((20, 40), (8, 4), 10) == (6, 12, 14, 28)
+
+
+def test_cutting_the_box_is_resizing_and_then_cropping():
+    pixels = np.repeat(np.arange(24, dtype=np.uint8)[:, None, None] * 10, 24, 1).repeat(3, 2)
+    cut = Preprocess((8, 8), 12)(Image.fromarray(pixels))
+    whole = Preprocess((12, 12))(Image.fromarray(pixels))
+    np.testing.assert_array_equal(cut, whole[2:10, 2:10])
+
+
+def test_rounding_never_takes_the_box_out_of_the_image():
+    """7 * (29 / 7) is more than 29, and Pillow refuses such a box."""
+    for resize in range(1, 300):
+        for side in range(1, 1000, 7):
+            left, top, right, bottom = central_box((side, side), (resize, resize), resize)
+            assert 0 <= left < right <= side
+            assert 0 <= top < bottom <= side
+    assert Preprocess((7, 7), 7, antialias=True)(Image.new("RGB", (29, 29))).shape == (7, 7, 3)
+
+
+def test_official_normalisation():
+    pixels = jnp.array([0.0, 127.5, 255.0]).reshape(1, 1, 1, 3)
+    normalized = Preprocess((1, 1)).normalize(pixels)
+    np.testing.assert_array_equal(normalized.ravel(), [-1.0, 0.0, 1.0])
+    assert normalized.dtype == jnp.float32
+
+
+def test_normalisation_by_colour():
+    preprocess = Preprocess((1, 1), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.2))
+    normalized = preprocess.normalize(jnp.full((2, 1, 1, 3), 102, jnp.uint8))
+    np.testing.assert_allclose(normalized[1, 0, 0], [0.6, 0.8, 0.5], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [Preprocess((224, 224)), Preprocess((8, 12), 16, True, (0.1, 0.2, 0.3), (1.0, 0.5, 0.25))],
+)
+def test_it_comes_back_from_json_the_same(preprocess):
+    assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess

@@ -1,0 +1,147 @@
+"""Settings: defaults, rules, merging, flags, and the way through JSON and back."""
+
+import json
+
+import ml_collections
+import pytest
+
+from tests import runs
+from vit_jax import config as settings
+from vit_jax.config import KEYS, default_config, differences, flatten, given, to_json, validate
+from vit_jax.errors import ConfigError, nearest
+from vit_jax.recipes import load_config, merge, shipped
+
+
+def test_every_key_has_its_default_and_meaning():
+    flat = flatten(default_config())
+    assert flat.keys() == KEYS.keys()
+    for path, key in KEYS.items():
+        assert flat[path] == key.default, path
+        assert key.meaning.endswith("."), path
+        assert (key.default is None) == (key.kind is not None), path
+
+
+def test_harmless_keys_exist():
+    assert KEYS.keys() >= settings.HARMLESS
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("batch", 0),
+        ("seed", -1),
+        ("label_smoothing", 1.0),
+        ("augment.crop_area", (0.5, 0.1)),
+        ("augment.crop_area", (0.5,)),
+        ("model.patches.size", (16,)),
+        ("pp.std", (0.5, 0.0, 0.5)),
+        ("decay_type", "cosin"),
+        ("dtype", "float16"),
+    ],
+)
+def test_each_rule_names_key_value_and_rule(path, value):
+    config = default_config()
+    config.total_steps = 10
+    config.update_from_flattened_dict({path: value})
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    assert f"config.{path}={value!r} must " in str(error.value)
+
+
+def test_official_config_keys_are_taken_and_retired_ones_dropped():
+    """Such a dict is what the official repository's own config files return."""
+    official = ml_collections.ConfigDict(
+        {
+            "dataset": "digits",
+            "pp": {"train": "train[:98%]", "test": "test", "crop": 384},
+            "total_steps": 10_000,
+            "batch": 512,
+            "batch_eval": 512,
+            "accum_steps": 8,
+            "base_lr": 0.03,
+            "decay_type": "cosine",
+            "warmup_steps": 500,
+            "grad_norm_clip": 1,
+            "optim_dtype": "bfloat16",
+            "eval_every": 100,
+            "checkpoint_every": 1000,
+            "progress_every": 10,
+            "prefetch": 2,
+            "shuffle_buffer": 50_000,
+            "trainer": "train",
+        }
+    )
+    config = merge(default_config(), official, "official")
+    validate(config)
+    assert config.pp.crop == 384
+    assert config.grad_norm_clip == 1.0
+
+
+def test_json_goes_there_and_back(tmp_path):
+    config = runs.tiny_config(augment={"crop_area": (0.3, 1.0)})
+    path = tmp_path / "config.json"
+    path.write_text(to_json(config))
+    again = load_config(path)
+    assert differences(config, again) == {}
+    assert again.augment.crop_area == (0.3, 1.0)
+    assert again.model.representation_size is None
+
+
+def test_differences_name_both_values():
+    old = json.loads(to_json(runs.tiny_config()))
+    assert differences(old, runs.tiny_config(base_lr=0.5)) == {"base_lr": (1e-3, 0.5)}
+
+
+def test_given_leaves_out_what_is_none():
+    assert given({"a": None, "b": {"c": None}, "d": {"e": 0, "f": None}}) == {"d": {"e": 0}}
+
+
+def test_flags_are_parsed_by_type_and_the_last_one_counts():
+    config = load_config(
+        "digits",
+        ["--config.base_lr=1", "--config.model.patches.size=(2,4)", "--config.augment.flip",
+         "--config.augment.crop_area=(0.5,1)", "--config.total_steps=7", "--config.seed=1",
+         "--config.seed=2", "--config.pp.resize=None"],
+    )  # fmt: skip
+    assert config.base_lr == 1.0
+    assert isinstance(config.base_lr, float)
+    assert config.model.patches.size == (2, 4)
+    assert config.augment.flip is True
+    assert config.augment.crop_area == (0.5, 1)
+    assert (config.total_steps, config.epochs) == (7, None)
+    assert config.seed == 2
+    assert config.pp.resize is None
+
+
+def test_config_is_locked_against_new_names():
+    config = load_config("digits")
+    with pytest.raises(AttributeError):
+        config.base_rl = 1
+
+
+@pytest.mark.parametrize("name", ["digits", "configs/digits.py"])
+def test_shipped_recipes_are_found_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(name).dataset == "digits"
+
+
+def test_every_shipped_recipe_loads_and_says_how_to_run_it():
+    arguments = {"folder": ":photos,32"}
+    for name, file in shipped().items():
+        load_config(f"{name}{arguments.get(name, '')}")
+        text = file.read_text()
+        assert f"--config=configs/{name}.py" in text, "a recipe opens with its command"
+        assert "benchmarks/" in text, "a recipe says where its evidence lies"
+
+
+def test_recipe_arguments():
+    config = load_config("folder:some/photos,32")
+    assert (config.dataset, config.pp.crop) == ("some/photos", 32)
+    for wrong in ("folder", "folder:x,33", "folder:x,big"):
+        with pytest.raises(ConfigError):
+            load_config(wrong)
+
+
+def test_nearest():
+    assert nearest("ADAMV", ["sgd", "adamw"]) == "; did you mean 'adamw'?"
+    assert nearest("zzz", ["sgd", "adamw"]) == ""

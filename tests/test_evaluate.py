@@ -1,0 +1,102 @@
+"""Evaluation counts every example once, whatever the batch and the devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+
+from tests import runs
+from vit_jax import metrics
+from vit_jax.data.digits import open_digits
+from vit_jax.evaluate import Evaluator, evaluate_run
+from vit_jax.experiment import make_model, make_preprocess, test_feed
+from vit_jax.loggers import Console
+from vit_jax.mesh import make_mesh
+from vit_jax.pretrained import load_run
+from vit_jax.train import train
+
+test_feed.__test__ = False  # a function of ours, not a test
+
+
+@pytest.fixture(scope="module")
+def model_and_variables():
+    model = make_model(runs.tiny_config(), 10)
+    images = jnp.zeros((1, 8, 8, 3))
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    keys = jax.random.split(jax.random.key(1), 2)
+    head = {
+        "kernel": jax.random.normal(keys[0], (16, 10)),
+        "bias": jax.random.normal(keys[1], (10,)),
+    }
+    return model, {"params": {**variables["params"], "head": head}}
+
+
+def _score(model_and_variables, batch, mesh):
+    model, variables = model_and_variables
+    config = runs.tiny_config(batch_eval=batch)
+    preprocess = make_preprocess(config)
+    return Evaluator(model, test_feed(config, mesh, preprocess), preprocess)(variables)
+
+
+def test_score_is_that_of_scikit_learn(model_and_variables):
+    model, variables = model_and_variables
+    digits = open_digits("test")
+    images = make_preprocess(runs.tiny_config()).normalize(jnp.asarray(digits.images))
+    chances = np.asarray(jax.nn.softmax(model.apply(variables, images)), np.float64)
+    scores = _score(model_and_variables, 50, make_mesh())
+    assert scores["accuracy"] == accuracy_score(digits.labels, chances.argmax(1))
+    assert scores["top5_accuracy"] == top_k_accuracy_score(digits.labels, chances, k=5)
+    assert scores["loss"] == pytest.approx(log_loss(digits.labels, chances), rel=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 64, 359, 5000])
+@pytest.mark.parametrize("devices", [1, 8])
+def test_score_depends_neither_on_batch_nor_on_devices(model_and_variables, batch, devices):
+    mesh = make_mesh() if devices == 8 else runs.one_device_mesh()
+    scores = _score(model_and_variables, batch, mesh)
+    expected = _score(model_and_variables, 512, make_mesh())
+    assert scores["accuracy"] == expected["accuracy"]
+    assert scores["top5_accuracy"] == expected["top5_accuracy"]
+    assert scores["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+
+
+def test_padding_does_not_count():
+    logits, labels = jnp.eye(4) * 9, jnp.arange(4)
+    whole = metrics.scores(logits, labels, jnp.ones(4))
+    wrong = jnp.concatenate([logits, logits[::-1]])
+    padded = metrics.scores(
+        wrong, jnp.concatenate([labels, labels]), jnp.array([1.0] * 4 + [0.0] * 4)
+    )
+    assert {k: float(v) for k, v in padded.items()} == {k: float(v) for k, v in whole.items()}
+    assert float(whole["count"]) == 4
+    assert float(whole["accuracy"]) == 4
+
+
+def test_targets_spread_the_smoothing_evenly():
+    np.testing.assert_allclose(
+        metrics.targets(jnp.array([1]), 4, 0.2), [[0.05, 0.85, 0.05, 0.05]], rtol=1e-6
+    )
+
+
+def test_average_of_parameters_is_what_is_evaluated_and_loaded(tmp_path):
+    config = runs.tiny_config(ema_decay=0.9, total_steps=10)
+    result = train(config, str(tmp_path), Console(quiet=True))
+    trained = load_run(tmp_path)
+    scores, count = evaluate_run(trained)
+    assert scores == result.scores
+    assert count == 359
+    without = load_run_params(tmp_path)
+    assert not np.array_equal(
+        trained.variables["params"]["head"]["kernel"], without["head"]["kernel"]
+    )
+
+
+def load_run_params(workdir):
+    """Returns the parameters that training went on with, not their average."""
+    from vit_jax.checkpoints.store import Store
+
+    with Store(workdir / "checkpoints") as store:
+        restored = store.restore_subtree("params")
+    assert restored is not None
+    return restored.state["params"]

@@ -1,0 +1,130 @@
+"""Metrics on file, figures of speed, and what a person sees."""
+
+import io
+import json
+import math
+
+import jax.numpy as jnp
+import pytest
+import rich.console
+
+from vit_jax import loggers
+from vit_jax.errors import NonFiniteError
+from vit_jax.loggers import Console, MetricsFile, Recorder, Throughput, clock, read_metrics
+from vit_jax.plots import draw_curves, moving_mean
+
+
+def _measured(loss):
+    return {name: jnp.float32(loss) for name in ("loss", "accuracy", "grad_norm", "learning_rate")}
+
+
+def test_lines_after_the_step_resumed_are_taken_off(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    file = MetricsFile(path, 0)
+    for step in (1, 2, 3):
+        file.write(step, {"loss": step / 3}, {"images_per_second": 1.23456789})
+    file.write(3, {"test_loss": 0.5})
+    before = path.read_text().splitlines()
+    path.write_text(path.read_text() + '{"step": 4, "lo')  # a process killed while it wrote
+    MetricsFile(path, 3)
+    assert path.read_text().splitlines() == before
+    MetricsFile(path, 2)
+    assert path.read_text().splitlines() == before[:2]
+    assert json.loads(before[0]) == {
+        "step": 1, "loss": 1 / 3, "timing": {"images_per_second": 1.2346}
+    }  # fmt: skip
+    MetricsFile(path, 0)
+    assert read_metrics(path) == []
+
+
+def test_metrics_are_settled_one_step_later_and_at_their_intervals(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    recorder = Recorder(file, Console(quiet=True), total=5, every=2, batch=4)
+    with Console(quiet=True).showing(0, 5):
+        for step in range(1, 6):
+            recorder.push(step, _measured(step))
+            seen = [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl")] if step > 2 else []
+            assert all(s < step for s in seen)
+        recorder.settle()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(line["step"], line["loss"]) for line in lines] == [(2, 2.0), (4, 4.0), (5, 5.0)]
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_a_metric_that_is_not_finite_stops_the_run_and_is_not_written(bad, tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    recorder = Recorder(file, Console(quiet=True), total=5, every=1, batch=4)
+    recorder.push(1, _measured(bad))
+    with pytest.raises(NonFiniteError, match="step 1: loss="):
+        recorder.push(2, _measured(1.0))
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_throughput_leaves_pauses_out(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(loggers.time, "perf_counter", lambda: now[0])
+    speed = Throughput()
+    speed.count(100, waited=0.5)
+    now[0] = 2.0
+    speed.pause()
+    now[0] = 10.0
+    speed.resume()
+    assert speed.read() == {"images_per_second": 50.0, "wait_fraction": 0.25}
+
+
+def _shown(terminal):
+    console = Console()
+    text = io.StringIO()
+    console._out = rich.console.Console(file=text, force_terminal=terminal, width=100)
+    console.plain_seconds = 0.0
+    values = {"loss": 1.25, "accuracy": 0.5}
+    with console.showing(0, 20):
+        console.progress(10, values, {"images_per_second": 1234.0})
+        console.scores(10, {"loss": 0.5, "accuracy": 0.75})
+    return text.getvalue()
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    lines = _shown(terminal=False).splitlines()
+    assert lines[0].startswith("step 10/20  loss 1.250  accuracy  50.0 %  1,234 img/s")
+    assert lines[1] == "step 10/20  test accuracy 75.00 %  loss 0.5000"
+
+
+def test_a_bar_on_a_terminal():
+    text = _shown(terminal=True)
+    assert "step 10/20" in text
+    assert "━" in text
+    assert "1,234 img/s" in text
+
+
+def test_quiet_says_nothing(capsys):
+    console = Console(quiet=True)
+    console.say("x")
+    console.table("title", [("a", "b")])
+    with console.showing(0, 2):
+        console.progress(1, {"loss": 1.0, "accuracy": 1.0}, {"images_per_second": 1.0})
+    assert capsys.readouterr().out == ""
+
+
+def test_clock():
+    assert [clock(s) for s in (0.0, 7.4, 61.0, 3600.0, 11105.0)] == [
+        "0:00", "0:07", "1:01", "1:00:00", "3:05:05"
+    ]  # fmt: skip
+
+
+def test_moving_mean_keeps_slopes_in_place():
+    line = [float(i) for i in range(100)]
+    assert moving_mean(line) == pytest.approx(line)
+    assert moving_mean([0.0, 9.0, 0.0, 9.0, 0.0], share=0.5)[1:4] == [3.0, 6.0, 3.0]
+    assert moving_mean([5.0]) == [5.0]
+
+
+def test_curves_are_drawn_from_whatever_lines_there_are(tmp_path):
+    for name, records in (
+        ("none", []),
+        ("train", [{"step": 1, "loss": 1.0, "accuracy": 0.5}]),
+        ("both", [{"step": s, "loss": 1 / s, "test_loss": 2 / s} for s in range(1, 50)]),
+    ):
+        path = tmp_path / "report" / f"{name}.png"
+        draw_curves(records, path, name)
+        assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,93 @@
+"""The run's folder, the trees of arrays, and the signals that stop a run."""
+
+import os
+import signal
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tests import runs
+from vit_jax import trees
+from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.signals import StopSignals
+from vit_jax.workdir import Workdir, find_run
+
+
+def test_settings_that_change_numbers_are_refused(tmp_path):
+    place = Workdir(tmp_path)
+    place.check(runs.tiny_config())  # a new folder
+    place.write_config(runs.tiny_config())
+    place.check(runs.tiny_config())
+    place.check(runs.tiny_config(batch_eval=7, keep_checkpoints=5))
+    with pytest.raises(ConfigError, match=r"seed 0 -> 1, .*base_lr 0.001 -> 0.5|base_lr"):
+        place.check(runs.tiny_config(base_lr=0.5, seed=1))
+
+
+def test_a_file_is_no_workdir_and_a_broken_config_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        Workdir(tmp_path / "file").check(runs.tiny_config())
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="config.json: not readable"):
+        Workdir(tmp_path).check(runs.tiny_config())
+
+
+def test_find_run_takes_a_workdir_or_a_step(tmp_path):
+    (tmp_path / "run" / "checkpoints" / "12").mkdir(parents=True)
+    place, step = find_run(tmp_path / "run")
+    assert (place.root, step) == (tmp_path / "run", None)
+    place, step = find_run(tmp_path / "run" / "checkpoints" / "12")
+    assert (place.root, step) == (tmp_path / "run", 12)
+    with pytest.raises(CheckpointError, match="did you mean 'run'"):
+        find_run(tmp_path / "rum")
+    with pytest.raises(CheckpointError, match="holds no checkpoints"):
+        find_run(tmp_path)
+
+
+def test_first_signal_is_noted_second_one_kills_and_handlers_come_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as signals:
+        assert (signals.received, signals.exit_code) == (None, 0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (signals.received, signals.exit_code) == (signal.SIGTERM, 143)
+    assert signal.getsignal(signal.SIGTERM) == before
+    child = os.fork()
+    if child == 0:
+        with StopSignals():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGINT
+
+
+def test_flatten_and_unflatten_are_inverse():
+    tree = {"a": {"b": np.ones(2), "c": np.zeros(())}, "d": np.arange(3)}
+    flat = trees.flatten(tree)
+    assert list(flat) == ["a/b", "a/c", "d"]
+    assert trees.difference(trees.unflatten(flat), tree) == []
+    assert trees.count(tree) == 6
+    assert trees.nbytes({"x": np.zeros((2, 3), ml_dtypes.bfloat16)}) == 12
+
+
+def test_difference_sees_every_bit():
+    left = {"a": np.array([0.0, np.nan]), "b": np.ones(2, np.float32)}
+    assert trees.difference(left, {"a": np.array([0.0, np.nan]), "b": left["b"]}) == []
+    assert trees.difference(left, {"a": np.array([-0.0, np.nan]), "b": left["b"]}) == [
+        "! a: values differ"
+    ]
+    assert trees.difference(left, {"b": np.ones(2), "c": np.ones(1)}) == [
+        "! b: float32(2,) against float64(2,)", "+ c", "- a"
+    ]  # fmt: skip
+
+
+def test_digest_tells_trees_apart():
+    tree = {"a": jnp.ones(2), "b": {"c": jnp.zeros(2)}}
+    same = {"b": {"c": np.zeros(2, np.float32)}, "a": np.ones(2, np.float32)}
+    assert trees.digest(tree) == trees.digest(same)
+    renamed = {"a": tree["a"], "b": {"d": tree["b"]["c"]}}
+    changed = {"a": tree["a"], "b": {"c": tree["b"]["c"].at[1].set(-0.0)}}
+    assert len({trees.digest(t) for t in (tree, renamed, changed)}) == 3
