@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -21,7 +23,7 @@ def test_settings_that_change_numbers_are_refused(tmp_path):
     place.write_config(runs.tiny_config())
     place.check(runs.tiny_config())
     place.check(runs.tiny_config(batch_eval=7, keep_checkpoints=5))
-    with pytest.raises(ConfigError, match=r"seed 0 -> 1, .*base_lr 0.001 -> 0.5|base_lr"):
+    with pytest.raises(ConfigError, match=r"base_lr 0\.001 -> 0\.5"):
         place.check(runs.tiny_config(base_lr=0.5, seed=1))
 
 
@@ -30,7 +32,7 @@ def test_a_file_is_no_workdir_and_a_broken_config_is_named(tmp_path):
     with pytest.raises(ConfigError, match="is a file"):
         Workdir(tmp_path / "file").check(runs.tiny_config())
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="config.json: not readable"):
+    with pytest.raises(CheckpointError, match=r"config\.json: not readable"):
         Workdir(tmp_path).check(runs.tiny_config())
 
 
@@ -46,22 +48,28 @@ def test_find_run_takes_a_workdir_or_a_step(tmp_path):
         find_run(tmp_path)
 
 
-def test_first_signal_is_noted_second_one_kills_and_handlers_come_back():
+def test_first_signal_is_noted_and_handlers_come_back():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as signals:
         assert (signals.received, signals.exit_code) == (None, 0)
         os.kill(os.getpid(), signal.SIGTERM)
         assert (signals.received, signals.exit_code) == (signal.SIGTERM, 143)
     assert signal.getsignal(signal.SIGTERM) == before
-    child = os.fork()
-    if child == 0:
-        with StopSignals():
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGINT
+
+
+def test_second_signal_ends_the_process_at_once():
+    code = (
+        "import os, signal\n"
+        "from vit_jax.signals import StopSignals\n"
+        "with StopSignals():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('first', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('second')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stdout == "first\n"
 
 
 def test_flatten_and_unflatten_are_inverse():

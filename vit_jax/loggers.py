@@ -105,7 +105,8 @@ class Console:
     def __init__(self, *, quiet: bool = False):
         self._out = rich.console.Console(quiet=quiet, highlight=False)
         self._bar: rich.progress.Progress | None = None
-        self._last_plain, self._total = 0.0, 0
+        self._last_plain = 0.0
+        self._first, self._total, self._since = 0, 0, time.perf_counter()
 
     def say(self, text: str) -> None:
         """Prints a line as it is, however wide."""
@@ -123,7 +124,7 @@ class Console:
     @contextlib.contextmanager
     def showing(self, first: int, total: int) -> Iterator[None]:
         """Shows progress from step `first` to `total` while entered."""
-        self._total, self._first, self._since = total, first, time.perf_counter()
+        self._first, self._total, self._since = first, total, time.perf_counter()
         if not self._out.is_terminal:
             yield
             return
