@@ -108,9 +108,6 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-# The sides.
-
-
 def ours(options: argparse.Namespace) -> Side:
     """Returns the step of `vit_jax train`, compiled over its mesh."""
     config = configured(options)
@@ -203,9 +200,6 @@ def random_batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (options.batch, options.size, options.size, 3), np.uint8)
     return pixels, rng.integers(0, CLASSES, options.batch, np.int32)
-
-
-# Measuring.
 
 
 def measure(side: Side, steps: int) -> dict[str, Any]:

@@ -1,5 +1,9 @@
 """The score of a model on a split: every example counted exactly once."""
 
+import collections
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -33,11 +37,26 @@ class Evaluator:
 
     def __call__(self, variables: trees.Tree) -> dict[str, float]:
         """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split."""
-        batches = [self._sums(variables, batch) for batch in self._feed.evaluation()]
-        fetched = jax.device_get(batches)
-        # Added on the host in double precision: counts stay exact whatever the size of the split.
-        totals = {name: sum(float(one[name]) for one in fetched) for name in fetched[0]}
+        totals: dict[str, float] = collections.defaultdict(float)
+        for sums in _one_behind(self._sums(variables, b) for b in self._feed.evaluation()):
+            # In double precision on the host: counts are exact whatever the size of the split.
+            for name, value in jax.device_get(sums).items():
+                totals[name] += float(value)
         return metrics.averages(totals)
+
+
+def _one_behind(results: Iterable[Any]) -> Iterator[Any]:
+    """Yields each result once the next one is dispatched: neither host nor device stands still.
+
+    Were all dispatched at once, the images of the whole split would queue up in memory.
+    """
+    before = None
+    for result in results:
+        if before is not None:
+            yield before
+        before = result
+    if before is not None:
+        yield before
 
 
 def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:

@@ -25,14 +25,15 @@ class MetricsFile:
     """One JSON object a line: `step`, numbers, and `timing` for what depends on the machine.
 
     Args:
-      path: the file; made when the first line is written.
+      path: the file, made when the first line is written; None writes nothing, which is what
+        processes other than the first do.
       step: the step the run starts from: lines of later steps, which a killed run wrote after its
         last checkpoint, are taken off, so that no step appears twice.
     """
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path | None, step: int):
         self._path = path
-        if path.exists():
+        if path is not None and path.exists():
             kept = [line for line in read_metrics(path) if line["step"] <= step]
             partial = path.with_suffix(".jsonl.part")
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -42,6 +43,8 @@ class MetricsFile:
         self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None
     ) -> None:
         """Appends a line, at once: a run killed after it does not lose it."""
+        if self._path is None:
+            return
         line: Record = {"step": step, **values}
         if timing:
             line[TIMING] = {name: round(value, 4) for name, value in timing.items()}

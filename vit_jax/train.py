@@ -1,5 +1,6 @@
 """Training: data → step → log → evaluate → save → stop?, in this order."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -46,22 +47,24 @@ def train(config: Config, workdir: str, console: Console | None = None) -> Resul
       NonFiniteError: loss or gradient overflowed; the last checkpoint stays as it is.
     """
     console = console or Console(quiet=jax.process_index() > 0)
-    place = Workdir(workdir)
+    place, is_first = Workdir(workdir), jax.process_index() == 0
     place.check(config)
     experiment = build(config)
     with (
         StopSignals() as signals,
-        WorkdirLock(place.root),
+        WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
         Store(place.checkpoints, keep=config.keep_checkpoints) as store,
     ):
-        place.write_config(config)
+        if is_first:
+            place.write_config(config)
         run = Run(experiment, store, signals)
         console.table(f"vit_jax train → {workdir}", run.summary())
         state = run.start(console)
-        metrics_file = MetricsFile(place.metrics, int(state.step))
+        metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
         result = loop(run, state, metrics_file, console)
         store.wait()
-    draw_report(place, config)
+    if is_first:
+        draw_report(place, config)
     say_end(console, workdir, experiment, result, signals)
     return result
 
@@ -198,7 +201,7 @@ def step_settings(experiment: Experiment) -> StepSettings:
 
 def draw_report(place: Workdir, config: Config) -> None:
     """Draws the pictures of `report/` from metrics.jsonl."""
-    if jax.process_index() == 0 and place.metrics.exists():
+    if place.metrics.exists():
         name = config.model.model_name or "own model"
         title = f"{name} on {config.dataset}, seed {config.seed}"
         draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)

@@ -1,4 +1,4 @@
-"""Augmentation inside the step: geometry, bounds, and one draw for each example, wherever it lies."""
+"""Augmentation in the step: geometry, bounds, and one draw for an example, wherever it lies."""
 
 import functools
 import math

@@ -88,7 +88,7 @@ def test_a_missing_folder_names_the_nearest(tmp_path):
     (tmp_path / "cat_dogs.zip").touch()  # no folder
     with pytest.raises(DataError, match="cat_dogs: no such image folder; did you mean 'cats_dogs'"):
         open_folder(tmp_path / "cat_dogs", "train")
-    with pytest.raises(DataError, match="no such image folder$"):
+    with pytest.raises(DataError, match=r"no such image folder$"):
         open_folder(tmp_path / "no" / "where", "train")
 
 

@@ -25,7 +25,7 @@ AREA = (0.2, 1.0)
 def _source(root, sizes=((8, 8),)):
     """Returns an image folder of two classes whose images take the sizes in turn."""
     turns = enumerate(itertools.islice(itertools.cycle(sizes), COUNT))
-    files = {f"train/{'ab'[i % 2]}/{i:02}.png": pictures.noise(*size, i) for i, size in turns}
+    files = {f"train/{'ab'[i % 2]}/{i:02}.png": pictures.noise(*size, seed=i) for i, size in turns}
     return open_folder(pictures.write(root, files), "train")
 
 

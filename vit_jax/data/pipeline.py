@@ -171,8 +171,8 @@ class _DecodedRows:
     def __len__(self) -> int:
         return len(self._steps) * self._batch
 
-    def __getitem__(self, position: Any) -> dict[str, Any]:
-        step, place = divmod(int(position), self._batch)
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        step, place = divmod(int(index), self._batch)
         row = {name: values[place] for name, values in self._rows(self._steps[step]).items()}
         return {**row, "image": self._image({name: int(value) for name, value in row.items()})}
 

@@ -68,7 +68,10 @@ class Preprocess:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocess":
         """Reads what `to_dict` wrote, JSON's lists included."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        read: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
+        return cls(**read)
 
 
 def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | None) -> decoding.Box:
