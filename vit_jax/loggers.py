@@ -136,6 +136,7 @@ class Console:
             rich.progress.BarColumn(bar_width=None),
             rich.progress.TextColumn("{task.fields[shown]}"),
             rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("left"),
             console=self._out,
         )
         self._task = self._bar.add_task("", total=total, completed=first, shown="compiling")

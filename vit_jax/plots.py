@@ -6,19 +6,21 @@ from typing import Any
 
 from vit_jax.loggers import Record
 
-# (file's panel title, [(key in metrics.jsonl, label)], y axis, factor)
+# (title, [(key in metrics.jsonl, label)], y axis, factor)
 _PANELS = (
     ("Loss", (("loss", "train"), ("test_loss", "test")), "cross-entropy (nats)", 1.0),
     ("Accuracy", (("accuracy", "train"), ("test_accuracy", "test")), "top-1 accuracy (%)", 100.0),
     ("Learning rate", (("learning_rate", "learning rate"),), "learning rate", 1.0),
     ("Gradient", (("grad_norm", "before clipping"),), "global norm", 1.0),
 )
+# What is not the noisy value of a single batch.
+_STYLES = {"test_loss": "dots", "test_accuracy": "dots", "learning_rate": "exact"}
 
 
 def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
     """Draws loss, accuracy, learning rate and gradient norm over the steps.
 
-    Training values are those of single batches (thin) with their running mean (thick), test values
+    Training values are those of single batches (thin) with their moving mean (thick), test values
     those of the whole split (dots).
 
     Args:
@@ -39,20 +41,22 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
         for key, label in series:
             points = [(r["step"], factor * r[key]) for r in records if key in r]
             if points:
-                _draw_series(axes, points, label, is_test=key.startswith("test_"))
+                _draw_series(axes, points, label, style=_STYLES.get(key, "noisy"))
         if axes.get_legend_handles_labels()[1]:
             axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
-def _draw_series(axes: Any, points: list[tuple[int, float]], label: str, *, is_test: bool) -> None:
+def _draw_series(axes: Any, points: list[tuple[int, float]], label: str, style: str) -> None:
     steps, values = zip(*points, strict=True)
-    if is_test:
+    if style == "dots":
         axes.plot(steps, values, "o-", color="tab:orange", markersize=4, label=label)
-        return
-    axes.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
-    axes.plot(steps, moving_mean(values), color="tab:blue", label=label)
+    elif style == "exact":
+        axes.plot(steps, values, color="tab:blue", label=label)
+    else:
+        axes.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
+        axes.plot(steps, moving_mean(values), color="tab:blue", label=label)
 
 
 def moving_mean(values: Sequence[float], share: float = 0.05) -> list[float]:

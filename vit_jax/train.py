@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -64,7 +65,7 @@ def train(config: Config, workdir: str, console: Console | None = None) -> Resul
         result = loop(run, state, metrics_file, console)
         store.wait()
     if is_first:
-        draw_report(place, config)
+        draw_report(place, experiment)
     say_end(console, workdir, experiment, result, signals)
     return result
 
@@ -199,11 +200,12 @@ def step_settings(experiment: Experiment) -> StepSettings:
     )
 
 
-def draw_report(place: Workdir, config: Config) -> None:
+def draw_report(place: Workdir, experiment: Experiment) -> None:
     """Draws the pictures of `report/` from metrics.jsonl."""
     if place.metrics.exists():
-        name = config.model.model_name or "own model"
-        title = f"{name} on {config.dataset}, seed {config.seed}"
+        config = experiment.config
+        name, data = describe(experiment.model), Path(config.dataset).name
+        title = f"{name}, {config.pp.crop} px, on {data}, seed {config.seed}"
         draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)
 
 

@@ -132,21 +132,22 @@ def _places(images):
     return np.stack([down, across], axis=-1)
 
 
-@pytest.mark.parametrize("width", [81, 121])
-def test_a_turn_keeps_distances_and_right_angles(width):
-    """Also in an image that is wider than high."""
+@pytest.mark.parametrize(("width", "scale"), [(81, 0.0), (121, 0.4)])
+def test_a_turn_keeps_distances_and_right_angles(width, scale):
+    """Also in an image that is wider than high, and where all distances change alike."""
     dots = _dots((0, 20), (20, 0), (0, 0), width=width)
-    moved = _places(_augmented(Augmentation(rotate=90.0), jnp.stack([dots] * 64)))
+    moved = _places(_augmented(Augmentation(rotate=90.0, scale=scale), jnp.stack([dots] * 64)))
     first, second, centre = moved[:, 0], moved[:, 1], moved[:, 2]
     np.testing.assert_allclose(centre, 0, atol=0.02)
-    np.testing.assert_allclose(np.hypot(*first.T), 20, atol=0.1)
-    np.testing.assert_allclose(np.hypot(*second.T), 20, atol=0.1)
+    np.testing.assert_allclose(np.hypot(*first.T), 20, atol=20 * scale + 0.1)
     # (down, across) (0, 20) leads to (20, 0) by a right angle; so must what they are turned to.
     np.testing.assert_allclose(second, first[:, ::-1] * [1, -1], atol=0.1)
     angles = np.degrees(np.arctan2(first[:, 0], first[:, 1]))
     assert angles.min() < -60
     assert angles.max() > 60
     assert np.abs(angles).max() < 90
+    far = np.abs(angles) > 60  # the angle says nothing of the scale
+    assert np.ptp(np.hypot(*first[far].T)) >= 20 * 1.5 * scale
 
 
 def test_a_shift_moves_all_alike_and_no_farther_than_allowed():
