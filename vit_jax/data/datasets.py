@@ -26,7 +26,7 @@ def open_dataset(dataset: str, split: str) -> Source:
         return digits.open_digits(split)
     path = Path(dataset).expanduser()
     looks_like_path = path.is_dir() or len(path.parts) > 1 or dataset.startswith((".", "~"))
-    if not looks_like_path:
+    if not dataset or not looks_like_path:
         raise ConfigError(
             f"config.dataset={dataset!r}: neither a known dataset ({', '.join(NAMES)}) nor a "
             f"folder{nearest(dataset, NAMES)}"

@@ -11,12 +11,15 @@ SPLITS = ("train", "test")
 
 
 def open_digits(split: str) -> ArraySource:
-    """Returns grey images as RGB: every fifth digit is "test" (359), the others "train" (1,438)."""
+    """Returns grey images as RGB: of each class every fifth is "test" (355), the rest "train"."""
     from sklearn.datasets import load_digits  # slow to import, and only needed here
 
     images, labels = load_digits(return_X_y=True)
     grey = np.rint(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # scanned as 0 … 16
-    chosen = (np.arange(len(labels)) % 5 == 4) == (split == "test")
+    place = np.zeros(len(labels), np.int64)  # of each digit among those of its class
+    for label in range(10):
+        place[labels == label] = np.arange((labels == label).sum())
+    chosen = (place % 5 == 4) == (split == "test")
     return ArraySource(
         np.repeat(grey[chosen, :, :, None], 3, axis=-1),
         labels[chosen].astype(np.int32),
