@@ -186,6 +186,7 @@ class Recorder:
         self._total, self._every, self._batch = total, every, batch
         self._speed = Throughput()
         self._waiting: tuple[int, Mapping[str, jax.Array]] | None = None
+        self._started = False
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Yields the batches, and counts how long each took to come."""
@@ -206,6 +207,9 @@ class Recorder:
         before, self._waiting = self._waiting, (step, measured)
         if before is not None:
             self._record(*before)
+        elif not self._started:
+            self._speed.read()  # the first step was compiled, which is no part of its speed
+            self._started = True
 
     def settle(self) -> None:
         """Waits for the last step pushed, and records it; raises as `push` does."""

@@ -84,10 +84,11 @@ def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> 
                 with recorder.paused():
                     scores = run.evaluate(state.eval_variables())
                 recorder.scores(step, scores)
-            if due(step, config.checkpoint_every, total) or run.signals.received:
+            stopping = run.signals.received is not None  # read once: it may come at any moment
+            if due(step, config.checkpoint_every, total) or stopping:
                 with recorder.paused():
                     run.store.save(step, state, run.metadata())
-            if run.signals.received:
+            if stopping:
                 break
         recorder.settle()
     if step < total:
