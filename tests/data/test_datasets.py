@@ -18,7 +18,10 @@ def test_a_split_that_digits_lack():
         open_dataset("digits", "val")
 
 
-@pytest.mark.parametrize(("name", "hint"), [("digit", "; did you mean 'digits'?"), ("zzz", ""), ("", "")])
+NEAREST = {"digit": "; did you mean 'digits'?", "zzz": "", "": ""}
+
+
+@pytest.mark.parametrize(("name", "hint"), NEAREST.items())
 def test_an_unknown_name_is_one_line_with_the_nearest(name, hint):
     with pytest.raises(ConfigError) as caught:
         open_dataset(name, "train")
