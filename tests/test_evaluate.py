@@ -10,13 +10,11 @@ from tests import runs
 from vit_jax import metrics
 from vit_jax.data.digits import open_digits
 from vit_jax.evaluate import Evaluator, evaluate_run
-from vit_jax.experiment import make_model, make_preprocess, test_feed
+from vit_jax.experiment import evaluation_feed, make_model, make_preprocess
 from vit_jax.loggers import Console
 from vit_jax.mesh import make_mesh
 from vit_jax.pretrained import load_run
 from vit_jax.train import train
-
-test_feed.__test__ = False  # a function of ours, not a test
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,7 @@ def _score(model_and_variables, batch, mesh):
     model, variables = model_and_variables
     config = runs.tiny_config(batch_eval=batch)
     preprocess = make_preprocess(config)
-    return Evaluator(model, test_feed(config, mesh, preprocess), preprocess)(variables)
+    return Evaluator(model, evaluation_feed(config, mesh, preprocess), preprocess)(variables)
 
 
 def test_score_is_that_of_scikit_learn(model_and_variables):

@@ -11,7 +11,7 @@ from flax import linen as nn
 from vit_jax import metrics, trees
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.experiment import check_classes, test_feed
+from vit_jax.experiment import check_classes, evaluation_feed
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.pretrained import Trained
 
@@ -69,7 +69,7 @@ def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:
       DataError: the data is not there, or has other classes than the model.
     """
     mesh = make_mesh()  # all devices at hand, whatever the run was trained on
-    feed = test_feed(trained.config, mesh, trained.preprocess)
+    feed = evaluation_feed(trained.config, mesh, trained.preprocess)
     check_classes(feed, trained.class_names, f"{trained.config.dataset} {trained.config.pp.test}")
     variables = jax.device_put(trained.variables, replicated(mesh))
     evaluator = Evaluator(trained.model, feed, trained.preprocess)

@@ -55,7 +55,7 @@ def build(config: Config) -> Experiment:
     check_batch(config, mesh)
     preprocess = make_preprocess(config)
     train = training_feed(config, mesh, preprocess)
-    test = test_feed(config, mesh, preprocess)
+    test = evaluation_feed(config, mesh, preprocess)
     names = train.source.class_names
     check_classes(test, names, config.pp.test)
     if config.num_classes is not None and config.num_classes != len(names):
@@ -109,7 +109,7 @@ def training_feed(config: Config, mesh: Mesh, preprocess: Preprocess) -> Feed:
     return Feed(source, config.batch, _loading(config, mesh, preprocess))
 
 
-def test_feed(config: Config, mesh: Mesh, preprocess: Preprocess) -> Feed:
+def evaluation_feed(config: Config, mesh: Mesh, preprocess: Preprocess) -> Feed:
     """Returns the test split as batches of about `config.batch_eval`.
 
     They are no larger than the split, and filled up to a multiple of the devices that share them;
