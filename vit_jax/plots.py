@@ -11,7 +11,7 @@ _PANELS = (
     ("Loss", (("loss", "train"), ("test_loss", "test")), "cross-entropy (nats)", 1.0),
     ("Accuracy", (("accuracy", "train"), ("test_accuracy", "test")), "top-1 accuracy (%)", 100.0),
     ("Learning rate", (("learning_rate", "learning rate"),), "learning rate", 1.0),
-    ("Gradient", (("grad_norm", "before clipping"),), "global norm", 1.0),
+    ("Gradient", (("grad_norm", "gradient"),), "global norm before clipping", 1.0),
 )
 # What is not the noisy value of a single batch.
 _STYLES = {"test_loss": "dots", "test_accuracy": "dots", "learning_rate": "exact"}
@@ -42,7 +42,7 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
             points = [(r["step"], factor * r[key]) for r in records if key in r]
             if points:
                 _draw_series(axes, points, label, style=_STYLES.get(key, "noisy"))
-        if axes.get_legend_handles_labels()[1]:
+        if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
