@@ -118,6 +118,10 @@ KEYS: dict[str, Key] = {
     "model.classifier": Key(None, "'token' or 'gap': what the head reads.", None, str),
     "model.representation_size": Key(None, "Width of the layer before the head.", _POSITIVE, int),
     "model.head_bias_init": Key(None, "First value of the head's bias.", None, float),
+    "model.num_blocks": Key(None, "Mixer: blocks.", _POSITIVE, int),
+    "model.hidden_dim": Key(None, "Mixer: width of a token.", _POSITIVE, int),
+    "model.tokens_mlp_dim": Key(None, "Mixer: width of the MLP over tokens.", _POSITIVE, int),
+    "model.channels_mlp_dim": Key(None, "Mixer: width of the MLP over channels.", _POSITIVE, int),
     "dtype": Key(
         None,
         "Dtype of computation; None takes bfloat16 on GPU and TPU, float32 on CPU. Parameters, "

@@ -18,7 +18,8 @@ from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Experiment, build
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
-from vit_jax.models.vit import VisionTransformer
+from vit_jax.models.mixer import MlpMixer
+from vit_jax.models.zoo import Model
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.plots import draw_curves
 from vit_jax.signals import StopSignals
@@ -174,11 +175,14 @@ class Run:
         ]
 
 
-def describe(model: VisionTransformer) -> str:
+def describe(model: Model) -> str:
     """Returns the name of a model, or the sizes of one that has none."""
     if model.model_name is not None:
         return model.model_name
     height, width = model.patches["size"]
+    if isinstance(model, MlpMixer):
+        blocks, wide = model.num_blocks, model.hidden_dim
+        return f"Mixer of {blocks} blocks, {wide} wide, patches {height} x {width}"
     blocks = model.transformer["num_layers"] if model.transformer else 0
     return f"ViT of {blocks} blocks, {model.hidden_size} wide, patches {height} x {width}"
 

@@ -1,6 +1,7 @@
 """The models: linen modules that know no data, no checkpoint and no training."""
 
 from vit_jax.models.attention import MultiHeadDotProductAttention
+from vit_jax.models.mixer import MixerBlock, MlpMixer
 from vit_jax.models.mlp import MlpBlock
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResidualUnit, ResNet, ResNetStage, StdConv
@@ -12,7 +13,9 @@ __all__ = [
     "AddPositionEmbs",
     "Encoder",
     "Encoder1DBlock",
+    "MixerBlock",
     "MlpBlock",
+    "MlpMixer",
     "MultiHeadDotProductAttention",
     "PatchEmbed",
     "ResNet",

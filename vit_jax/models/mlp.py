@@ -28,26 +28,25 @@ def activation_function(name: str) -> Callable[[Array], Array]:
 class MlpBlock(nn.Module):
     """Dense → activation → dropout → Dense → dropout, applied to each token on its own.
 
-    Parameters: `Dense_0` widens d to mlp_dim, `Dense_1` goes back to d; Xavier-uniform kernels,
-    biases ~ N(0, 1e-6), as in the official code.
+    Parameters: `Dense_0` widens d to mlp_dim, `Dense_1` goes back to d. Xavier-uniform kernels and
+    biases ~ N(0, 1e-6) are the initial values of the official Transformer.
     """
 
     mlp_dim: int
     dropout_rate: float | int = 0.1
     activation: str = "gelu_tanh"
     dtype: DTypeLike = jnp.float32
+    kernel_init: Callable[..., Array] = nn.initializers.xavier_uniform()
+    bias_init: Callable[..., Array] = nn.initializers.normal(stddev=1e-6)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"], train: bool = False) -> Float[Array, "b n d"]:
+    def __call__(self, x: Float[Array, "b n d"], *, deterministic: bool) -> Float[Array, "b n d"]:
         """Returns an array of the shape of `x`; `ConfigError` for an unknown activation."""
         dense = partial(
-            nn.Dense,
-            kernel_init=nn.initializers.xavier_uniform(),
-            bias_init=nn.initializers.normal(stddev=1e-6),
-            dtype=self.dtype,
+            nn.Dense, kernel_init=self.kernel_init, bias_init=self.bias_init, dtype=self.dtype
         )
         activate = activation_function(self.activation)
-        dropout = partial(nn.Dropout(self.dropout_rate), deterministic=not train)
+        dropout = partial(nn.Dropout(self.dropout_rate), deterministic=deterministic)
 
         # 2-D: on a CPU the weight gradient takes twice as long, or longer, for 3-D tokens.
         y = x.reshape(-1, x.shape[-1])  # b n d -> (b n) d

@@ -1,11 +1,26 @@
 """Stems: from an image, or a feature map, to a grid of embeddings."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.errors import DataError
+from vit_jax.errors import ConfigError, DataError
+
+Fields = Any  # a mapping: dict, flax FrozenDict or ml_collections ConfigDict
+
+
+def patch_size(patches: Fields) -> tuple[int, int]:
+    """Returns (height, width) from the official field {"size": …}, or raises `ConfigError`."""
+    size = tuple(patches["size"])
+    if len(size) != 2 or min(size) < 1:
+        raise ConfigError(
+            f"patches.size={size} must be two positive numbers of pixels, "
+            "height and width, such as (16, 16)"
+        )
+    return size
 
 
 def cut_patches(

@@ -1,7 +1,5 @@
 """The Vision Transformer (arXiv:2010.11929), with the official fields and parameter tree."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -12,12 +10,10 @@ from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.mlp import MlpBlock
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResNet
-from vit_jax.models.stems import PatchEmbed
+from vit_jax.models.stems import Fields, PatchEmbed, patch_size
 
 CLASSIFIERS = ("token", "gap", "unpooled", "token_unpooled")
 WITH_CLASS_TOKEN = ("token", "token_unpooled")
-
-Fields = Any  # a mapping: dict, flax FrozenDict or ml_collections ConfigDict
 
 
 class Encoder1DBlock(nn.Module):
@@ -46,7 +42,7 @@ class Encoder1DBlock(nn.Module):
 
         y = attention(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(x), train)
         x = x + dropout(y)
-        y = mlp(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x), train)
+        y = mlp(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x), deterministic=not train)
         return x + y
 
 
@@ -137,7 +133,7 @@ class VisionTransformer(nn.Module):
         """
         self._check_classifier()
         x = images if self.resnet is None else self._resnet(images, self.resnet)
-        x = PatchEmbed(self.hidden_size, self._patch_size(), self.dtype, name="embedding")(x)
+        x = PatchEmbed(self.hidden_size, patch_size(self.patches), self.dtype, name="embedding")(x)
         x = x.reshape(x.shape[0], -1, self.hidden_size)  # b gh gw d -> b (gh gw) d
         if self.transformer is not None:
             if self.classifier in WITH_CLASS_TOKEN:
@@ -161,15 +157,6 @@ class VisionTransformer(nn.Module):
                 f"classifier={self.classifier!r} needs a transformer to fill the class token, "
                 "and transformer=None; use 'gap' or 'unpooled'"
             )
-
-    def _patch_size(self) -> tuple[int, int]:
-        size = tuple(self.patches["size"])
-        if len(size) != 2 or min(size) < 1:
-            raise ConfigError(
-                f"patches.size={size} must be two positive numbers of pixels, "
-                "height and width, such as (16, 16)"
-            )
-        return size
 
     def _resnet(self, images: Array, fields: Fields) -> Array:
         """b h w c -> b h' w' c', with the parameters beside the model's own, as officially."""
