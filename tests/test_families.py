@@ -17,6 +17,7 @@ MIXER = {"num_blocks": 1, "hidden_dim": 16, "tokens_mlp_dim": 8, "channels_mlp_d
 FAMILIES: dict[str, dict[str, Any]] = {
     "named mixer": {**NO_VIT, **MIXER, "model_name": "Mixer-B_16"},
     "own mixer": {**NO_VIT, **MIXER},
+    "gated MLP": {"transformer": {"mlp": "gated"}},
 }
 
 

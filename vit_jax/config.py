@@ -107,6 +107,9 @@ KEYS: dict[str, Key] = {
     "model.transformer.num_layers": Key(None, "Encoder blocks.", _POSITIVE, int),
     "model.transformer.num_heads": Key(None, "Attention heads of a block.", _POSITIVE, int),
     "model.transformer.mlp_dim": Key(None, "Hidden width of a block's MLP.", _POSITIVE, int),
+    "model.transformer.mlp": Key(
+        None, "A block's MLP; None is the official 'mlp'.", _one_of("mlp", "gated"), str
+    ),
     "model.transformer.dropout_rate": Key(
         None, "Dropout after attention, MLP and positions.", _BELOW_ONE, float
     ),

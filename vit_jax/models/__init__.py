@@ -2,7 +2,7 @@
 
 from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.mixer import MixerBlock, MlpMixer
-from vit_jax.models.mlp import MlpBlock
+from vit_jax.models.mlp import GatedMLP, MlpBlock
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResidualUnit, ResNet, ResNetStage, StdConv
 from vit_jax.models.stems import PatchEmbed
@@ -13,6 +13,7 @@ __all__ = [
     "AddPositionEmbs",
     "Encoder",
     "Encoder1DBlock",
+    "GatedMLP",
     "MixerBlock",
     "MlpBlock",
     "MlpMixer",

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.attention import MultiHeadDotProductAttention
-from vit_jax.models.mlp import MlpBlock
+from vit_jax.models.mlp import mlp_class
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResNet
 from vit_jax.models.stems import Fields, PatchEmbed, patch_size
@@ -24,6 +24,7 @@ class Encoder1DBlock(nn.Module):
     dropout_rate: float | int = 0.1
     attention_dropout_rate: float | int = 0.1
     activation: str = "gelu_tanh"
+    mlp: str = "mlp"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -35,7 +36,7 @@ class Encoder1DBlock(nn.Module):
             self.dtype,
             name="MultiHeadDotProductAttention_0",
         )
-        mlp = MlpBlock(
+        mlp = mlp_class(self.mlp)(
             self.mlp_dim, self.dropout_rate, self.activation, self.dtype, name="MlpBlock_0"
         )
         dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
@@ -50,7 +51,8 @@ class Encoder(nn.Module):
     """Position embeddings, `num_layers` blocks `encoderblock_i`, and a last LayerNorm.
 
     The first six fields are official. `activation` names the MLP's non-linearity (see
-    `vit_jax.models.mlp.ACTIVATIONS`); `dtype` is that of the computation.
+    `vit_jax.models.mlp.ACTIVATIONS`); `mlp` is "mlp" for the official block or "gated" for a
+    `GatedMLP` in its place; `dtype` is that of the computation.
     """
 
     num_layers: int
@@ -60,6 +62,7 @@ class Encoder(nn.Module):
     attention_dropout_rate: float | int = 0.1
     add_position_embedding: bool = True
     activation: str = "gelu_tanh"
+    mlp: str = "mlp"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -75,6 +78,7 @@ class Encoder(nn.Module):
                 dropout_rate=self.dropout_rate,
                 attention_dropout_rate=self.attention_dropout_rate,
                 activation=self.activation,
+                mlp=self.mlp,
                 dtype=self.dtype,
                 name=f"encoderblock_{i}",
             )(x, train)
