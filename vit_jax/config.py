@@ -118,6 +118,9 @@ KEYS: dict[str, Key] = {
     ),
     "model.resnet.num_layers": Key(None, "Hybrids: units of each ResNet stage.", None, tuple),
     "model.resnet.width_factor": Key(None, "Hybrids: width of the ResNet over 64.", None, int),
+    "model.stem": Key(
+        None, "What stands in place of patches; None is nothing.", _one_of("conv"), str
+    ),
     "model.classifier": Key(None, "'token' or 'gap': what the head reads.", None, str),
     "model.representation_size": Key(None, "Width of the layer before the head.", _POSITIVE, int),
     "model.head_bias_init": Key(None, "First value of the head's bias.", None, float),

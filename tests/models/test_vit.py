@@ -200,6 +200,8 @@ def test_every_parameter_has_an_explicit_name():
             {"transformer": {**TRANSFORMER, "mlp": "gated", "mlp_dim": 7}},
             "mlp_dim=7 must be an even number for a gated MLP.* the next one is 8",
         ),
+        ({"stem": "cov"}, r"stem='cov' is none of conv.*; did you mean 'conv'\?"),
+        ({**HYBRID, "stem": "conv"}, "stem='conv' and resnet={.*} both come first; leave one out"),
         (
             {"resnet": {"num_layers": (), "width_factor": 0.3}},
             "width_factor=0.3 gives 19 channels, which must be a multiple of 32",

@@ -10,7 +10,7 @@ from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.mlp import mlp_class
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResNet
-from vit_jax.models.stems import Fields, PatchEmbed, patch_size
+from vit_jax.models.stems import Fields, PatchEmbed, patch_size, stem_class
 
 CLASSIFIERS = ("token", "gap", "unpooled", "token_unpooled")
 WITH_CLASS_TOKEN = ("token", "token_unpooled")
@@ -95,11 +95,11 @@ def pool_tokens(x: Float[Array, "b n d"], classifier: str) -> Float[Array, "b ..
 
 
 class VisionTransformer(nn.Module):
-    """An image classifier; all fields but the last are the official ones.
+    """An image classifier; the fields down to `model_name` are the official ones.
 
     Fields:
       num_classes: the head's outputs k; None or 0 for no head.
-      patches: {"size": (height, width)} of a patch, in pixels of its input.
+      patches: {"size": (height, width)} of a patch, in pixels of its input; not read with `stem`.
       transformer: fields of the encoder; None for no encoder.
       hidden_size: width d of a token.
       resnet: {"num_layers": (units of each stage, …), "width_factor": factor}, for hybrids.
@@ -109,12 +109,14 @@ class VisionTransformer(nn.Module):
       head_bias_init: initial value of the head's bias.
       encoder: the module class built with `transformer`, and with `dtype`.
       model_name: for the reader; changes nothing.
+      stem: None for patches, cut from the image or from the ResNet's output; "conv" for a
+        `ConvStem` in their place.
       dtype: dtype of the computation. Parameters, the statistics of the norms, softmax and logits
         stay float32.
     """
 
     num_classes: int | None
-    patches: Fields
+    patches: Fields | None
     transformer: Fields | None
     hidden_size: int
     resnet: Fields | None = None
@@ -123,6 +125,7 @@ class VisionTransformer(nn.Module):
     head_bias_init: float | int = 0.0
     encoder: type[nn.Module] = Encoder
     model_name: str | None = None
+    stem: str | None = None
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -132,12 +135,12 @@ class VisionTransformer(nn.Module):
         """Returns float32 logits, b k, or b n k where the classifier keeps the tokens apart.
 
         Without a head the features come back, b d or b n d, in `dtype`. With `train`, dropout
-        draws from the "dropout" stream. `ConfigError` for fields that do not fit together,
+        draws from the "dropout" stream, and `batch_stats`, where a stem has them, must be mutable.
+        `ConfigError` for fields that do not fit together,
         `DataError` for images smaller than one patch; both are ValueErrors.
         """
         self._check_classifier()
-        x = images if self.resnet is None else self._resnet(images, self.resnet)
-        x = PatchEmbed(self.hidden_size, patch_size(self.patches), self.dtype, name="embedding")(x)
+        x = self._embed(images, train)
         x = x.reshape(x.shape[0], -1, self.hidden_size)  # b gh gw d -> b (gh gw) d
         if self.transformer is not None:
             if self.classifier in WITH_CLASS_TOKEN:
@@ -161,6 +164,19 @@ class VisionTransformer(nn.Module):
                 f"classifier={self.classifier!r} needs a transformer to fill the class token, "
                 "and transformer=None; use 'gap' or 'unpooled'"
             )
+
+    def _embed(self, images: Array, train: bool) -> Array:
+        """b h w c -> b gh gw d."""
+        if self.stem is None:
+            x = images if self.resnet is None else self._resnet(images, self.resnet)
+            size = patch_size(self.patches)
+            return PatchEmbed(self.hidden_size, size, self.dtype, name="embedding")(x)
+        if self.resnet is not None:
+            raise ConfigError(
+                f"stem={self.stem!r} and resnet={dict(self.resnet)} both come first; leave one out"
+            )
+        stem = stem_class(self.stem)(self.hidden_size, dtype=self.dtype, name="stem")
+        return stem(images, train=train)
 
     def _resnet(self, images: Array, fields: Fields) -> Array:
         """b h w c -> b h' w' c', with the parameters beside the model's own, as officially."""

@@ -145,18 +145,18 @@ def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any
     """Builds a named model, or one of your own; `fields` are, or override, constructor fields.
 
     A mapping is merged into the named one: `transformer={"dropout_rate": 0.1}` changes one rate.
-    With None for a name, `patches`, `hidden_size` and `transformer` must be given, or, for an
-    `MlpMixer`, `num_blocks` and its other sizes. `ConfigError` for an unknown name, a field that
-    the model's class does not have, or a missing one.
+    With None for a name, `patches` (or a `stem`), `hidden_size` and `transformer` must be given,
+    or, for an `MlpMixer`, `num_blocks` and its other sizes. `ConfigError` for an unknown name, a
+    field that the model's class does not have, or a missing one.
     """
     family = _family(name, fields)
     _check_fields(f"{family.__name__} field", fields, _field_names(family))
-    if name is None and (missing := _OWN_FIELDS[family] - fields.keys()):
+    if name is None and (missing := _missing(family, fields)):
         raise ConfigError(
-            f"model_name=None: a model of your own also needs {', '.join(sorted(missing))}; give "
+            f"model_name=None: a model of your own also needs {', '.join(missing)}; give "
             f"them, or name one of {', '.join(_NAMED)}"
         )
-    merged = model_fields(name) if name is not None else {}
+    merged: dict[str, Any] = model_fields(name) if name is not None else {"patches": None}
     for key, value in fields.items():
         old = merged.get(key)
         merged[key] = {**(old or {}), **value} if _is_mapping(value) else value
@@ -169,6 +169,12 @@ def _family(name: str | None, fields: Mapping[str, Any]) -> type[Model]:
     if name is not None:
         return _NAMED[canonical_name(name)][0]
     return MlpMixer if "num_blocks" in fields else VisionTransformer
+
+
+def _missing(family: type[Model], fields: Mapping[str, Any]) -> list[str]:
+    """The fields that a model without a name still needs; another stem replaces the patches."""
+    known = {*fields, "patches"} if fields.get("stem") else {*fields}
+    return sorted(_OWN_FIELDS[family] - known)
 
 
 def _bare(name: str) -> str:
