@@ -122,6 +122,12 @@ KEYS: dict[str, Key] = {
         None, "What stands in place of patches; None is nothing.", _one_of("conv"), str
     ),
     "model.classifier": Key(None, "'token' or 'gap': what the head reads.", None, str),
+    "model.pool": Key(
+        None,
+        "What the head reads, whatever the classifier says; None is what that says.",
+        _one_of("token", "mean", "sequence", "attention"),
+        str,
+    ),
     "model.representation_size": Key(None, "Width of the layer before the head.", _POSITIVE, int),
     "model.head_bias_init": Key(None, "First value of the head's bias.", None, float),
     "model.num_blocks": Key(None, "Mixer: blocks.", _POSITIVE, int),

@@ -98,7 +98,7 @@ def make_model(config: Config, num_classes: int) -> Model:
     if isinstance(model, VisionTransformer) and logits.ndim != 2:
         raise ConfigError(
             f"config.model.classifier={model.classifier!r} gives logits for each token; training "
-            "needs one row an image: 'token' or 'gap'"
+            "needs one row an image: 'token' or 'gap', or a config.model.pool"
         )
     return model
 

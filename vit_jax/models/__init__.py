@@ -4,6 +4,7 @@ from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.batchnorm import BatchNorm
 from vit_jax.models.mixer import MixerBlock, MlpMixer
 from vit_jax.models.mlp import GatedMLP, MlpBlock
+from vit_jax.models.pooling import MAPHead, SequencePool
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResidualUnit, ResNet, ResNetStage, StdConv
 from vit_jax.models.stems import ConvStem, PatchEmbed
@@ -17,6 +18,7 @@ __all__ = [
     "Encoder",
     "Encoder1DBlock",
     "GatedMLP",
+    "MAPHead",
     "MixerBlock",
     "MlpBlock",
     "MlpMixer",
@@ -25,6 +27,7 @@ __all__ = [
     "ResNet",
     "ResNetStage",
     "ResidualUnit",
+    "SequencePool",
     "StdConv",
     "VisionTransformer",
     "create_model",
