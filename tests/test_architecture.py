@@ -30,6 +30,8 @@ EXCEPTIONS: set[str] = set()
 OFFICIAL_FIELDS = {
     "VisionTransformer": "num_classes patches transformer hidden_size resnet representation_size "
     "classifier head_bias_init encoder model_name".split(),
+    "MlpMixer": "patches num_classes num_blocks hidden_dim tokens_mlp_dim channels_mlp_dim "
+    "model_name".split(),
     "Encoder": "num_layers mlp_dim num_heads dropout_rate attention_dropout_rate "
     "add_position_embedding".split(),
 }

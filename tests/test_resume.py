@@ -26,6 +26,7 @@ SCENARIOS = {
     "at an epoch's edge": (22, {"checkpoint_every": 1}),
     "in the middle of a later epoch": (28, {}),
     "with accumulation": (13, {"accum_steps": 2, "ema_decay": 0.9}),
+    "with batch statistics": (13, {"model": {"stem": "conv"}}),
 }
 
 

@@ -105,6 +105,19 @@ def test_any_mesh_trains_as_one_device_does(shape):
     golden.assert_close_to_largest(state.params, alone.params, 1e-5)
 
 
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
+def test_batch_statistics_are_those_of_the_whole_batch_on_any_mesh(shape):
+    fields = {**FIELDS, "stem": "conv"}
+    start, _ = _train(steps=0, fields=fields)
+    alone, expected = _train(fields=fields)
+    state, measured = _train(mesh=make_mesh(*shape), fields=fields)
+    for got, want in zip(measured, expected, strict=True):
+        assert got == pytest.approx(want, rel=1e-4)
+    golden.assert_close_to_largest(state.batch_stats, alone.batch_stats, 1e-5)
+    stats = trees.flatten(alone.batch_stats)
+    assert len(trees.difference(start.batch_stats, alone.batch_stats)) == len(stats) == 6
+
+
 def test_fsdp_and_tensor_axes_split_parameters_and_moments():
     state, _ = _train(mesh=make_mesh(2, 2, 2), steps=1)
     query = "Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel"

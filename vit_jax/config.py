@@ -107,6 +107,9 @@ KEYS: dict[str, Key] = {
     "model.transformer.num_layers": Key(None, "Encoder blocks.", _POSITIVE, int),
     "model.transformer.num_heads": Key(None, "Attention heads of a block.", _POSITIVE, int),
     "model.transformer.mlp_dim": Key(None, "Hidden width of a block's MLP.", _POSITIVE, int),
+    "model.transformer.mlp": Key(
+        None, "A block's MLP; None is the official 'mlp'.", _one_of("mlp", "gated"), str
+    ),
     "model.transformer.dropout_rate": Key(
         None, "Dropout after attention, MLP and positions.", _BELOW_ONE, float
     ),
@@ -115,9 +118,22 @@ KEYS: dict[str, Key] = {
     ),
     "model.resnet.num_layers": Key(None, "Hybrids: units of each ResNet stage.", None, tuple),
     "model.resnet.width_factor": Key(None, "Hybrids: width of the ResNet over 64.", None, int),
+    "model.stem": Key(
+        None, "What stands in place of patches; None is nothing.", _one_of("conv"), str
+    ),
     "model.classifier": Key(None, "'token' or 'gap': what the head reads.", None, str),
+    "model.pool": Key(
+        None,
+        "What the head reads, whatever the classifier says; None is what that says.",
+        _one_of("token", "mean", "sequence", "attention"),
+        str,
+    ),
     "model.representation_size": Key(None, "Width of the layer before the head.", _POSITIVE, int),
     "model.head_bias_init": Key(None, "First value of the head's bias.", None, float),
+    "model.num_blocks": Key(None, "Mixer: blocks.", _POSITIVE, int),
+    "model.hidden_dim": Key(None, "Mixer: width of a token.", _POSITIVE, int),
+    "model.tokens_mlp_dim": Key(None, "Mixer: width of the MLP over tokens.", _POSITIVE, int),
+    "model.channels_mlp_dim": Key(None, "Mixer: width of the MLP over channels.", _POSITIVE, int),
     "dtype": Key(
         None,
         "Dtype of computation; None takes bfloat16 on GPU and TPU, float32 on CPU. Parameters, "

@@ -15,7 +15,7 @@ from vit_jax.data.sources import Source
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.mesh import batch_sharding, batch_shards, make_mesh
 from vit_jax.models.vit import VisionTransformer
-from vit_jax.models.zoo import create_model
+from vit_jax.models.zoo import Model, create_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Experiment:
 
     config: Config
     mesh: Mesh
-    model: VisionTransformer
+    model: Model
     preprocess: Preprocess
     train: Feed
     test: Feed
@@ -80,7 +80,7 @@ def make_preprocess(config: Config) -> Preprocess:
     return Preprocess((pp.crop, pp.crop), pp.resize, pp.antialias, tuple(pp.mean), tuple(pp.std))
 
 
-def make_model(config: Config, num_classes: int) -> VisionTransformer:
+def make_model(config: Config, num_classes: int) -> Model:
     """Returns the model of `config.model`, checked against the image size without computing.
 
     Raises:
@@ -95,10 +95,10 @@ def make_model(config: Config, num_classes: int) -> VisionTransformer:
         logits, _ = jax.eval_shape(model.init_with_output, jax.random.PRNGKey(0), images)
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
-    if logits.ndim != 2:
+    if isinstance(model, VisionTransformer) and logits.ndim != 2:
         raise ConfigError(
             f"config.model.classifier={model.classifier!r} gives logits for each token; training "
-            "needs one row an image: 'token' or 'gap'"
+            "needs one row an image: 'token' or 'gap', or a config.model.pool"
         )
     return model
 

@@ -18,7 +18,9 @@ from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Experiment, build
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
-from vit_jax.models.vit import VisionTransformer
+from vit_jax.models.mixer import MlpMixer
+from vit_jax.models.stems import patch_size
+from vit_jax.models.zoo import Model
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.plots import draw_curves
 from vit_jax.signals import StopSignals
@@ -175,13 +177,17 @@ class Run:
         ]
 
 
-def describe(model: VisionTransformer) -> str:
+def describe(model: Model) -> str:
     """Returns the name of a model, or the sizes of one that has none."""
     if model.model_name is not None:
         return model.model_name
-    height, width = model.patches["size"]
-    blocks = model.transformer["num_layers"] if model.transformer else 0
-    return f"ViT of {blocks} blocks, {model.hidden_size} wide, patches {height} x {width}"
+    if isinstance(model, MlpMixer):
+        kind, blocks, wide, stem = "Mixer", model.num_blocks, model.hidden_dim, None
+    else:
+        kind, wide, stem = "ViT", model.hidden_size, model.stem
+        blocks = model.transformer["num_layers"] if model.transformer else 0
+    tokens = f"{stem} stem" if stem else "patches {} x {}".format(*patch_size(model.patches))
+    return f"{kind} of {blocks} blocks, {wide} wide, {tokens}"
 
 
 def step_settings(experiment: Experiment) -> StepSettings:

@@ -11,18 +11,18 @@ import numpy as np
 QUICK = {"xla_backend_optimization_level": 0}
 
 
-def new_params(module: nn.Module, x: Any, key: Any = None) -> Any:
+def new_params(module: nn.Module, x: Any, key: Any = None, **kwargs: Any) -> Any:
     """Returns the initial parameters for an input like `x`; `key` defaults to `key(0)`."""
-    init = jax.jit(module.init, compiler_options=QUICK)
+    init = jax.jit(lambda key, x: module.init(key, x, **kwargs), compiler_options=QUICK)
     return init(jax.random.key(0) if key is None else key, x)["params"]
 
 
-def random_params(module: nn.Module, x: Any) -> Any:
+def random_params(module: nn.Module, x: Any, **kwargs: Any) -> Any:
     """Returns parameters that are all random, so that nothing hides behind a zero."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), x)["params"]
+    init = jax.eval_shape(lambda key, x: module.init(key, x, **kwargs), jax.random.key(0), x)
     return jax.tree.map(
-        lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes
+        lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), init["params"]
     )
 
 

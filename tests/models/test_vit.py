@@ -193,6 +193,29 @@ def test_every_parameter_has_an_explicit_name():
             r"activation='gelu_tan' is none of gelu_tanh, gelu_erf; did you mean 'gelu_tanh'\?",
         ),
         (
+            {"transformer": {**TRANSFORMER, "mlp": "gate"}},
+            r"mlp='gate' is none of mlp, gated; did you mean 'gated'\?",
+        ),
+        (
+            {"transformer": {**TRANSFORMER, "mlp": "gated", "mlp_dim": 7}},
+            "mlp_dim=7 must be an even number for a gated MLP.* the next one is 8",
+        ),
+        ({"classifier": "gpa", "pool": "mean"}, "classifier='gpa' is none of .*'gap'"),
+        (
+            {"pool": "sequnce"},
+            "pool='sequnce' is none of token, mean, sequence, attention, none; did.*'sequence'",
+        ),
+        (
+            {"transformer": None, "pool": "token"},
+            "pool='token' needs a transformer to fill the class token.*use 'mean' or 'sequence'",
+        ),
+        (
+            {"transformer": None, "pool": "attention"},
+            "pool='attention' needs a transformer for its heads.*use 'mean' or 'sequence'",
+        ),
+        ({"stem": "cov"}, r"stem='cov' is none of conv.*; did you mean 'conv'\?"),
+        ({**HYBRID, "stem": "conv"}, "stem='conv' and resnet={.*} both come first; leave one out"),
+        (
             {"resnet": {"num_layers": (), "width_factor": 0.3}},
             "width_factor=0.3 gives 19 channels, which must be a multiple of 32",
         ),

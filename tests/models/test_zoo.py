@@ -1,6 +1,7 @@
 """The named models: configs, parameter counts and shapes, aliases, overrides."""
 
 import json
+from typing import Any
 
 import jax
 import ml_collections
@@ -15,11 +16,7 @@ IMAGES = jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
 
 
 def official_models():
-    return {
-        name: entry
-        for name, entry in golden.load_json("official_models").items()
-        if not name.startswith("Mixer")
-    }
+    return golden.load_json("official_models")
 
 
 def test_names_and_configs_are_official():
@@ -54,6 +51,8 @@ def test_parameters_are_official(name):
         ("R50+ViT-L/32", "R50+ViT-L_32"),
         ("r_vit_ti16", "R+ViT-Ti_16"),
         ("testing", "testing"),
+        ("mixer_b16", "Mixer-B_16"),
+        ("Mixer-L/16", "Mixer-L_16"),
     ],
 )
 def test_aliases(alias, name):
@@ -81,6 +80,38 @@ def test_unknown_name_is_one_line_with_the_nearest(name, close):
 def test_a_name_that_fits_no_model(name):
     with pytest.raises(ConfigError, match="is unknown"):
         zoo.canonical_name(name)
+
+
+def test_a_name_decides_the_class():
+    assert isinstance(models.create_model("B/16"), models.VisionTransformer)
+    assert isinstance(models.create_model("mixer-b16"), models.MlpMixer)
+
+
+def test_models_of_your_own():
+    own: dict[str, Any] = {"patches": {"size": (4, 4)}, "hidden_size": 8, "transformer": None}
+    model = models.create_model(None, 3, **own, classifier="gap")
+    assert model == models.VisionTransformer(num_classes=3, **own, classifier="gap")
+    sizes: dict[str, Any] = {
+        "num_blocks": 1,
+        "hidden_dim": 8,
+        "tokens_mlp_dim": 4,
+        "channels_mlp_dim": 16,
+    }
+    mixer = models.create_model(None, 3, patches={"size": (4, 4)}, **sizes)
+    assert mixer == models.MlpMixer(num_classes=3, patches={"size": (4, 4)}, **sizes)
+    with pytest.raises(ConfigError, match="also needs channels_mlp_dim, patches; give them"):
+        models.create_model(None, num_blocks=1, hidden_dim=8, tokens_mlp_dim=4)
+    with pytest.raises(ConfigError, match="also needs hidden_size, transformer; give them"):
+        models.create_model(None, patches={"size": (4, 4)})
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "close"),
+    [("Mixer-B_16", "hidden_size", "hidden_dim"), ("ViT-B_16", "hidden_dim", "hidden_size")],
+)
+def test_fields_of_the_other_family_are_named(name, field, close):
+    with pytest.raises(ConfigError, match=f"field '{field}' is unknown; did you mean '{close}'"):
+        models.create_model(name, **{field: 8})
 
 
 @pytest.mark.parametrize("wrap", [dict, ml_collections.ConfigDict])

@@ -1,23 +1,33 @@
 """The models: linen modules that know no data, no checkpoint and no training."""
 
 from vit_jax.models.attention import MultiHeadDotProductAttention
-from vit_jax.models.mlp import MlpBlock
+from vit_jax.models.batchnorm import BatchNorm
+from vit_jax.models.mixer import MixerBlock, MlpMixer
+from vit_jax.models.mlp import GatedMLP, MlpBlock
+from vit_jax.models.pooling import MAPHead, SequencePool
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResidualUnit, ResNet, ResNetStage, StdConv
-from vit_jax.models.stems import PatchEmbed
+from vit_jax.models.stems import ConvStem, PatchEmbed
 from vit_jax.models.vit import Encoder, Encoder1DBlock, VisionTransformer
 from vit_jax.models.zoo import create_model, list_models
 
 __all__ = [
     "AddPositionEmbs",
+    "BatchNorm",
+    "ConvStem",
     "Encoder",
     "Encoder1DBlock",
+    "GatedMLP",
+    "MAPHead",
+    "MixerBlock",
     "MlpBlock",
+    "MlpMixer",
     "MultiHeadDotProductAttention",
     "PatchEmbed",
     "ResNet",
     "ResNetStage",
     "ResidualUnit",
+    "SequencePool",
     "StdConv",
     "VisionTransformer",
     "create_model",

@@ -1,4 +1,4 @@
-"""The two-layer perceptron of a Transformer block."""
+"""The perceptron of a Transformer block: the official one, and one with a gate."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,29 +28,78 @@ def activation_function(name: str) -> Callable[[Array], Array]:
 class MlpBlock(nn.Module):
     """Dense → activation → dropout → Dense → dropout, applied to each token on its own.
 
-    Parameters: `Dense_0` widens d to mlp_dim, `Dense_1` goes back to d; Xavier-uniform kernels,
-    biases ~ N(0, 1e-6), as in the official code.
+    Parameters: `Dense_0` widens d to mlp_dim, `Dense_1` goes back to d. Xavier-uniform kernels and
+    biases ~ N(0, 1e-6) are the initial values of the official Transformer.
     """
 
     mlp_dim: int
     dropout_rate: float | int = 0.1
     activation: str = "gelu_tanh"
     dtype: DTypeLike = jnp.float32
+    kernel_init: Callable[..., Array] = nn.initializers.xavier_uniform()
+    bias_init: Callable[..., Array] = nn.initializers.normal(stddev=1e-6)
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"], train: bool = False) -> Float[Array, "b n d"]:
+    def __call__(self, x: Float[Array, "b n d"], *, deterministic: bool) -> Float[Array, "b n d"]:
         """Returns an array of the shape of `x`; `ConfigError` for an unknown activation."""
         dense = partial(
-            nn.Dense,
-            kernel_init=nn.initializers.xavier_uniform(),
-            bias_init=nn.initializers.normal(stddev=1e-6),
-            dtype=self.dtype,
+            nn.Dense, kernel_init=self.kernel_init, bias_init=self.bias_init, dtype=self.dtype
         )
         activate = activation_function(self.activation)
-        dropout = partial(nn.Dropout(self.dropout_rate), deterministic=not train)
+        dropout = partial(nn.Dropout(self.dropout_rate), deterministic=deterministic)
 
         # 2-D: on a CPU the weight gradient takes twice as long, or longer, for 3-D tokens.
         y = x.reshape(-1, x.shape[-1])  # b n d -> (b n) d
         y = dropout(activate(dense(self.mlp_dim, name="Dense_0")(y)))
         y = dropout(dense(x.shape[-1], name="Dense_1")(y))
         return y.reshape(x.shape)
+
+
+class GatedMLP(nn.Module):
+    """Dense → activation → halves (a, b) → a × Dense(LayerNorm(b)) → Dense, for each token.
+
+    The gate of gMLP (arXiv:2105.08050, section 2), but over channels: tokens do not mix. It stands
+    in the place of an `MlpBlock`, between the norm and the residual of its Transformer block.
+    Parameters: `proj_in` widens d to mlp_dim, `norm_gate` and `gate` act on its second half,
+    `proj_out` goes from mlp_dim / 2 back to d. As in gMLP the gate starts as the constant 1: kernel
+    ~ N(0, 1e-6), bias 1. `epsilon` is that of `norm_gate`.
+    """
+
+    mlp_dim: int
+    dropout_rate: float | int = 0.1
+    activation: str = "gelu_tanh"
+    dtype: DTypeLike = jnp.float32
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"], *, deterministic: bool) -> Float[Array, "b n d"]:
+        """Returns an array of the shape of `x`; `ConfigError` if mlp_dim has no halves."""
+        if self.mlp_dim < 2 or self.mlp_dim % 2:
+            raise ConfigError(
+                f"mlp_dim={self.mlp_dim} must be an even number for a gated MLP, which splits it "
+                f"in halves; the next one is {max(2, self.mlp_dim + 1)}"
+            )
+        dense = partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
+        near_zero, ones = nn.initializers.normal(stddev=1e-6), nn.initializers.ones
+        dense_gate = dense(self.mlp_dim // 2, kernel_init=near_zero, bias_init=ones, name="gate")
+        norm = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="norm_gate")
+        activate = activation_function(self.activation)
+        dropout = partial(nn.Dropout(self.dropout_rate), deterministic=deterministic)
+
+        y = x.reshape(-1, x.shape[-1])  # 2-D: see MlpBlock
+        y = dropout(activate(dense(self.mlp_dim, name="proj_in")(y)))
+        passed, gate = jnp.split(y, 2, axis=-1)
+        y = passed * dense_gate(norm(gate))
+        y = dropout(dense(x.shape[-1], name="proj_out")(y))
+        return y.reshape(x.shape)
+
+
+# By the name that the encoder's field `mlp` has for it.
+MLPS: dict[str, type[MlpBlock] | type[GatedMLP]] = {"mlp": MlpBlock, "gated": GatedMLP}
+
+
+def mlp_class(name: str) -> type[MlpBlock] | type[GatedMLP]:
+    """Returns the module class of that name, or raises `ConfigError`."""
+    if name not in MLPS:
+        raise ConfigError(f"mlp={name!r} is none of {', '.join(MLPS)}{nearest(name, MLPS)}")
+    return MLPS[name]

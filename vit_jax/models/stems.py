@@ -1,11 +1,28 @@
 """Stems: from an image, or a feature map, to a grid of embeddings."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.errors import DataError
+from vit_jax.errors import ConfigError, DataError, nearest
+from vit_jax.models.batchnorm import BatchNorm
+
+Fields = Any  # a mapping: dict, flax FrozenDict or ml_collections ConfigDict
+
+
+def patch_size(patches: Fields | None) -> tuple[int, int]:
+    """Returns (height, width) from the official field {"size": …}, or raises `ConfigError`."""
+    size = tuple((patches or {}).get("size", ()))
+    if len(size) != 2 or min(size) < 1:
+        raise ConfigError(
+            f"patches.size={size} must be two positive numbers of pixels, "
+            "height and width, such as (16, 16)"
+        )
+    return size
 
 
 def cut_patches(
@@ -52,3 +69,44 @@ class PatchEmbed(nn.Module):
         matrix = kernel.reshape(size, self.features).astype(self.dtype)
         embedded = patches.reshape(b * gh * gw, size) @ matrix + bias.astype(self.dtype)[None]
         return embedded.reshape(b, gh, gw, self.features)
+
+
+class ConvStem(nn.Module):
+    """Convolutions, each with BatchNorm and ReLU, then a linear embedding, in place of patches.
+
+    Every convolution is 3×3 with padding 1 and no bias; `layers` holds (channels, stride) of each.
+    (Compare arXiv:2106.14881, whose stems are deeper.) Parameters: `conv_i`, `norm_i`, and
+    `embedding`, which has no bias either; running statistics of `norm_i` in `batch_stats`.
+    """
+
+    hidden_size: int
+    layers: Sequence[tuple[int, int]] = ((32, 2), (64, 2), (128, 4))
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b gh gw d"]:
+        """Returns the grid of embeddings: (h, w) over the product of the strides, rounded up.
+
+        Images of any size. With `train`, `batch_stats` must be mutable; see `BatchNorm`.
+        """
+        x = images.astype(self.dtype)
+        for i, (channels, stride) in enumerate(self.layers):
+            conv = nn.Conv(
+                channels, (3, 3), stride, 1, use_bias=False, dtype=self.dtype, name=f"conv_{i}"
+            )
+            norm = BatchNorm(dtype=self.dtype, name=f"norm_{i}")
+            x = nn.relu(norm(conv(x), train=train))
+        return nn.Dense(self.hidden_size, use_bias=False, dtype=self.dtype, name="embedding")(x)
+
+
+# By the name that the model's field `stem` has for it.
+STEMS: dict[str, type[ConvStem]] = {"conv": ConvStem}
+
+
+def stem_class(name: str) -> type[ConvStem]:
+    """Returns the module class of that name, or raises `ConfigError`."""
+    if name not in STEMS:
+        raise ConfigError(f"stem={name!r} is none of {', '.join(STEMS)}{nearest(name, STEMS)}")
+    return STEMS[name]

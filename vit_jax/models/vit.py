@@ -1,7 +1,5 @@
 """The Vision Transformer (arXiv:2010.11929), with the official fields and parameter tree."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -9,15 +7,11 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.attention import MultiHeadDotProductAttention
-from vit_jax.models.mlp import MlpBlock
+from vit_jax.models.mlp import mlp_class
+from vit_jax.models.pooling import CLASSIFIERS, POOLS, MAPHead, SequencePool
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResNet
-from vit_jax.models.stems import PatchEmbed
-
-CLASSIFIERS = ("token", "gap", "unpooled", "token_unpooled")
-WITH_CLASS_TOKEN = ("token", "token_unpooled")
-
-Fields = Any  # a mapping: dict, flax FrozenDict or ml_collections ConfigDict
+from vit_jax.models.stems import Fields, PatchEmbed, patch_size, stem_class
 
 
 class Encoder1DBlock(nn.Module):
@@ -28,6 +22,7 @@ class Encoder1DBlock(nn.Module):
     dropout_rate: float | int = 0.1
     attention_dropout_rate: float | int = 0.1
     activation: str = "gelu_tanh"
+    mlp: str = "mlp"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -39,14 +34,14 @@ class Encoder1DBlock(nn.Module):
             self.dtype,
             name="MultiHeadDotProductAttention_0",
         )
-        mlp = MlpBlock(
+        mlp = mlp_class(self.mlp)(
             self.mlp_dim, self.dropout_rate, self.activation, self.dtype, name="MlpBlock_0"
         )
         dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
 
         y = attention(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(x), train)
         x = x + dropout(y)
-        y = mlp(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x), train)
+        y = mlp(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_1")(x), deterministic=not train)
         return x + y
 
 
@@ -54,7 +49,8 @@ class Encoder(nn.Module):
     """Position embeddings, `num_layers` blocks `encoderblock_i`, and a last LayerNorm.
 
     The first six fields are official. `activation` names the MLP's non-linearity (see
-    `vit_jax.models.mlp.ACTIVATIONS`); `dtype` is that of the computation.
+    `vit_jax.models.mlp.ACTIVATIONS`); `mlp` is "mlp" for the official block or "gated" for a
+    `GatedMLP` in its place; `dtype` is that of the computation.
     """
 
     num_layers: int
@@ -64,6 +60,7 @@ class Encoder(nn.Module):
     attention_dropout_rate: float | int = 0.1
     add_position_embedding: bool = True
     activation: str = "gelu_tanh"
+    mlp: str = "mlp"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -79,27 +76,19 @@ class Encoder(nn.Module):
                 dropout_rate=self.dropout_rate,
                 attention_dropout_rate=self.attention_dropout_rate,
                 activation=self.activation,
+                mlp=self.mlp,
                 dtype=self.dtype,
                 name=f"encoderblock_{i}",
             )(x, train)
         return nn.LayerNorm(dtype=self.dtype, name="encoder_norm")(x)
 
 
-def pool_tokens(x: Float[Array, "b n d"], classifier: str) -> Float[Array, "b ... d"]:
-    """Returns what the head sees: the class token, the mean of all tokens, or every token."""
-    if classifier == "token":
-        return x[:, 0]
-    if classifier == "gap":
-        return x.mean(axis=1)
-    return x
-
-
 class VisionTransformer(nn.Module):
-    """An image classifier; all fields but the last are the official ones.
+    """An image classifier; the fields down to `model_name` are the official ones.
 
     Fields:
       num_classes: the head's outputs k; None or 0 for no head.
-      patches: {"size": (height, width)} of a patch, in pixels of its input.
+      patches: {"size": (height, width)} of a patch, in pixels of its input; not read with `stem`.
       transformer: fields of the encoder; None for no encoder.
       hidden_size: width d of a token.
       resnet: {"num_layers": (units of each stage, …), "width_factor": factor}, for hybrids.
@@ -109,12 +98,18 @@ class VisionTransformer(nn.Module):
       head_bias_init: initial value of the head's bias.
       encoder: the module class built with `transformer`, and with `dtype`.
       model_name: for the reader; changes nothing.
+      stem: None for patches, cut from the image or from the ResNet's output; "conv" for a
+        `ConvStem` in their place.
+      pool: None for what `classifier` says; otherwise, whatever that says, what the head reads:
+        "token" (the class token), "mean" (of all tokens), "sequence" (`SequencePool`),
+        "attention" (`MAPHead`, with the heads and MLP width of the encoder) or "none" (each
+        token). Of these, "token" alone puts a class token in front of the others.
       dtype: dtype of the computation. Parameters, the statistics of the norms, softmax and logits
         stay float32.
     """
 
     num_classes: int | None
-    patches: Fields
+    patches: Fields | None
     transformer: Fields | None
     hidden_size: int
     resnet: Fields | None = None
@@ -123,6 +118,8 @@ class VisionTransformer(nn.Module):
     head_bias_init: float | int = 0.0
     encoder: type[nn.Module] = Encoder
     model_name: str | None = None
+    stem: str | None = None
+    pool: str | None = None
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -132,44 +129,60 @@ class VisionTransformer(nn.Module):
         """Returns float32 logits, b k, or b n k where the classifier keeps the tokens apart.
 
         Without a head the features come back, b d or b n d, in `dtype`. With `train`, dropout
-        draws from the "dropout" stream. `ConfigError` for fields that do not fit together,
-        `DataError` for images smaller than one patch; both are ValueErrors.
+        draws from the "dropout" stream, and `batch_stats`, where a stem has them, must be mutable.
+        `ConfigError` for fields that do not fit together, `DataError` for images smaller than one
+        patch; both are ValueErrors.
         """
-        self._check_classifier()
-        x = images if self.resnet is None else self._resnet(images, self.resnet)
-        x = PatchEmbed(self.hidden_size, self._patch_size(), self.dtype, name="embedding")(x)
+        pool, class_token = self._pooling()
+        x = self._embed(images, train)
         x = x.reshape(x.shape[0], -1, self.hidden_size)  # b gh gw d -> b (gh gw) d
         if self.transformer is not None:
-            if self.classifier in WITH_CLASS_TOKEN:
+            if class_token:
                 x = self._prepend_class_token(x)
             encoder = self.encoder(**self.transformer, dtype=self.dtype, name="Transformer")
             x = encoder(x, train=train)
-        x = pool_tokens(x, self.classifier)
+        x = self._pooled(x, pool)
         if self.representation_size is not None:
             x = nn.Dense(self.representation_size, dtype=self.dtype, name="pre_logits")(x)
             x = nn.tanh(x)
         return self._head(x, self.num_classes) if self.num_classes else x
 
-    def _check_classifier(self) -> None:
-        if self.classifier not in CLASSIFIERS:
+    def _pooling(self) -> tuple[str, bool]:
+        """Returns how to pool, and whether there is a class token, from `pool` or `classifier`."""
+        self._check_names()
+        if self.pool is None:
+            field, others = f"classifier={self.classifier!r}", "'gap' or 'unpooled'"
+            pool, class_token = CLASSIFIERS[self.classifier]
+        else:
+            field, others = f"pool={self.pool!r}", "'mean' or 'sequence'"
+            pool, class_token = POOLS[self.pool]
+        if self.transformer is None and (class_token or pool == "attention"):
+            need = "to fill the class token" if class_token else "for its heads and width"
             raise ConfigError(
-                f"classifier={self.classifier!r} is none of {', '.join(CLASSIFIERS)}"
-                f"{nearest(self.classifier, CLASSIFIERS)}"
+                f"{field} needs a transformer {need}, and transformer=None; use {others}"
             )
-        if self.transformer is None and self.classifier in WITH_CLASS_TOKEN:
-            raise ConfigError(
-                f"classifier={self.classifier!r} needs a transformer to fill the class token, "
-                "and transformer=None; use 'gap' or 'unpooled'"
-            )
+        return pool, class_token
 
-    def _patch_size(self) -> tuple[int, int]:
-        size = tuple(self.patches["size"])
-        if len(size) != 2 or min(size) < 1:
+    def _check_names(self) -> None:
+        for field, known in (("classifier", CLASSIFIERS), ("pool", POOLS)):
+            name = getattr(self, field)
+            if name not in known and not (field == "pool" and name is None):
+                raise ConfigError(
+                    f"{field}={name!r} is none of {', '.join(known)}{nearest(str(name), known)}"
+                )
+
+    def _embed(self, images: Array, train: bool) -> Array:
+        """b h w c -> b gh gw d."""
+        if self.stem is None:
+            x = images if self.resnet is None else self._resnet(images, self.resnet)
+            size = patch_size(self.patches)
+            return PatchEmbed(self.hidden_size, size, self.dtype, name="embedding")(x)
+        if self.resnet is not None:
             raise ConfigError(
-                f"patches.size={size} must be two positive numbers of pixels, "
-                "height and width, such as (16, 16)"
+                f"stem={self.stem!r} and resnet={dict(self.resnet)} both come first; leave one out"
             )
-        return size
+        stem = stem_class(self.stem)(self.hidden_size, dtype=self.dtype, name="stem")
+        return stem(images, train=train)
 
     def _resnet(self, images: Array, fields: Fields) -> Array:
         """b h w c -> b h' w' c', with the parameters beside the model's own, as officially."""
@@ -182,6 +195,23 @@ class VisionTransformer(nn.Module):
         cls = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
         cls = jnp.broadcast_to(cls.astype(x.dtype), (x.shape[0], 1, self.hidden_size))
         return jnp.concatenate([cls, x], axis=1)
+
+    def _pooled(self, x: Array, pool: str) -> Array:
+        """b n d -> b d, or b n d where every token has logits of its own."""
+        if pool == "token":
+            return x[:, 0]
+        if pool == "mean":
+            return x.mean(axis=1)
+        if pool == "sequence":
+            return SequencePool(self.dtype, name="pool")(x)
+        if pool == "attention":
+            fields = {
+                key: self.transformer[key]
+                for key in ("num_heads", "mlp_dim", "activation")
+                if self.transformer and key in self.transformer
+            }
+            return MAPHead(**fields, dtype=self.dtype, name="pool")(x)
+        return x
 
     def _head(self, x: Array, num_classes: int) -> Array:
         """… d -> … k in float32; the zero kernel makes a new head say nothing at first."""

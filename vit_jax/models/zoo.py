@@ -1,5 +1,6 @@
 """The named architectures: the official names, the aliases people type, and their fields."""
 
+import copy
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -9,8 +10,11 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vit_jax.errors import ConfigError, nearest
+from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
 from vit_jax.models.vit import Encoder, VisionTransformer
+
+Model = VisionTransformer | MlpMixer
 
 # Width, MLP width, heads, layers (arXiv:2010.11929, table 1; Ti and S: arXiv:2106.10270, table 2).
 _SIZES = {
@@ -25,7 +29,7 @@ _SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class _Architecture:
-    """What sets one official model apart; `patch` counts pixels of the ResNet's output, if any."""
+    """What sets one official Transformer apart; `patch` counts pixels of a ResNet's output."""
 
     size: str
     patch: int
@@ -57,14 +61,23 @@ _ARCHITECTURES = {
     "R50+ViT-L_32": _Architecture("L", 1, dropout=0.1, resnet=(3, 4, 6, 3)),
 }
 
+# Patch, width, blocks, MLP width over tokens and over channels (arXiv:2105.01601, table 1).
+_MIXERS = {
+    "Mixer-B_16": (16, 768, 12, 384, 3072),
+    "Mixer-B_32": (32, 768, 12, 384, 3072),
+    "Mixer-L_16": (16, 1024, 24, 512, 4096),
+}
 
 # What a model without a name must be given.
-_OWN_FIELDS = {"patches", "hidden_size", "transformer"}
+_OWN_FIELDS = {
+    VisionTransformer: {"patches", "hidden_size", "transformer"},
+    MlpMixer: {"patches", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim"},
+}
 
 
 def list_models() -> list[str]:
-    """Returns the official names."""
-    return list(_ARCHITECTURES)
+    """Returns the names: the official ones in the official order."""
+    return list(_NAMED)
 
 
 def canonical_name(name: str) -> str:
@@ -73,7 +86,7 @@ def canonical_name(name: str) -> str:
     Case, punctuation and a leading "ViT" do not count: "vit_b16", "ViT-B/16" and "B/16" are
     "ViT-B_16", and "r50_vit_b16" is "R50+ViT-B_16".
     """
-    by_alias = {_bare(official): official for official in _ARCHITECTURES}
+    by_alias = {_bare(official): official for official in _NAMED}
     if _bare(name) not in by_alias:
         near = nearest(_bare(name), by_alias)  # in the form in which punctuation does not count
         for alias, official in by_alias.items():
@@ -84,11 +97,13 @@ def canonical_name(name: str) -> str:
 
 def model_fields(name: str) -> dict[str, Any]:
     """Returns a fresh nested dict of the constructor fields, those of the official config."""
-    official = canonical_name(name)
-    architecture = _ARCHITECTURES[official]
+    return copy.deepcopy(_NAMED[canonical_name(name)][1])
+
+
+def _vit_fields(name: str, architecture: _Architecture) -> dict[str, Any]:
     width, mlp_dim, num_heads, num_layers = _SIZES[architecture.size]
     fields: dict[str, Any] = {
-        "model_name": official,
+        "model_name": name,
         "patches": {"size": (architecture.patch, architecture.patch)},
         "hidden_size": width,
         "transformer": {
@@ -106,27 +121,60 @@ def model_fields(name: str) -> dict[str, Any]:
     return fields
 
 
-def create_model(
-    name: str | None, num_classes: int | None = 1000, **fields: Any
-) -> VisionTransformer:
+def _mixer_fields(
+    name: str, patch: int, width: int, blocks: int, tokens: int, channels: int
+) -> dict[str, Any]:
+    return {
+        "model_name": name,
+        "patches": {"size": (patch, patch)},
+        "hidden_dim": width,
+        "num_blocks": blocks,
+        "tokens_mlp_dim": tokens,
+        "channels_mlp_dim": channels,
+    }
+
+
+# Each name's class and constructor fields.
+_NAMED: dict[str, tuple[type[Model], dict[str, Any]]] = {
+    **{name: (VisionTransformer, _vit_fields(name, a)) for name, a in _ARCHITECTURES.items()},
+    **{name: (MlpMixer, _mixer_fields(name, *sizes)) for name, sizes in _MIXERS.items()},
+}
+
+
+def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any) -> Model:
     """Builds a named model, or one of your own; `fields` are, or override, constructor fields.
 
     A mapping is merged into the named one: `transformer={"dropout_rate": 0.1}` changes one rate.
-    With None for a name, `patches`, `hidden_size` and `transformer` must be given.
-    `ConfigError` for an unknown name, an unknown field or a missing one.
+    With None for a name, `patches` (or a `stem`), `hidden_size` and `transformer` must be given,
+    or, for an `MlpMixer`, `num_blocks` and its other sizes. `ConfigError` for an unknown name, a
+    field that the model's class does not have, or a missing one.
     """
-    if name is None and (missing := _OWN_FIELDS - fields.keys()):
+    family = _family(name, fields)
+    _check_fields(f"{family.__name__} field", fields, _field_names(family))
+    if name is None and (missing := _missing(family, fields)):
         raise ConfigError(
-            f"model_name=None: a model of your own also needs {', '.join(sorted(missing))}; give "
-            f"them, or name one of {', '.join(_ARCHITECTURES)}"
+            f"model_name=None: a model of your own also needs {', '.join(missing)}; give "
+            f"them, or name one of {', '.join(_NAMED)}"
         )
-    merged = model_fields(name) if name is not None else {}
-    _check_fields("field", fields, _field_names(VisionTransformer))
+    merged: dict[str, Any] = model_fields(name) if name is not None else {"patches": None}
     for key, value in fields.items():
         old = merged.get(key)
         merged[key] = {**(old or {}), **value} if _is_mapping(value) else value
     _check_nested_fields(merged)
-    return VisionTransformer(num_classes=num_classes, **merged)
+    return family(num_classes=num_classes, **merged)
+
+
+def _family(name: str | None, fields: Mapping[str, Any]) -> type[Model]:
+    """The class of a named model; without a name, the blocks of a Mixer tell."""
+    if name is not None:
+        return _NAMED[canonical_name(name)][0]
+    return MlpMixer if "num_blocks" in fields else VisionTransformer
+
+
+def _missing(family: type[Model], fields: Mapping[str, Any]) -> list[str]:
+    """The fields that a model without a name still needs; another stem replaces the patches."""
+    known = {*fields, "patches"} if fields.get("stem") else {*fields}
+    return sorted(_OWN_FIELDS[family] - known)
 
 
 def _bare(name: str) -> str:
