@@ -21,6 +21,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "named mixer": {**NO_VIT, **MIXER, "model_name": "Mixer-B_16"},
     "own mixer": {**NO_VIT, **MIXER},
     "conv stem": {"patches": {"size": None}, "stem": "conv"},
+    "cct stem": {"patches": {"size": None}, "stem": "cct", "pool": "sequence"},
     "sequence pool": {"pool": "sequence"},
     "attention pool": {"pool": "attention"},
     "gated MLP": {"transformer": {"mlp": "gated"}},

@@ -119,7 +119,7 @@ KEYS: dict[str, Key] = {
     "model.resnet.num_layers": Key(None, "Hybrids: units of each ResNet stage.", None, tuple),
     "model.resnet.width_factor": Key(None, "Hybrids: width of the ResNet over 64.", None, int),
     "model.stem": Key(
-        None, "What stands in place of patches; None is nothing.", _one_of("conv"), str
+        None, "Convolutions in place of patches; None is none.", _one_of("conv", "cct"), str
     ),
     "model.classifier": Key(None, "'token' or 'gap': what the head reads.", None, str),
     "model.pool": Key(

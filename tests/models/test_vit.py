@@ -213,7 +213,8 @@ def test_every_parameter_has_an_explicit_name():
             {"transformer": None, "pool": "attention"},
             "pool='attention' needs a transformer for its heads.*use 'mean' or 'sequence'",
         ),
-        ({"stem": "cov"}, r"stem='cov' is none of conv.*; did you mean 'conv'\?"),
+        ({"stem": "cov"}, r"stem='cov' is none of conv, cct; did you mean 'conv'\?"),
+        ({"stem_fields": {"stride": 2}}, "stem_fields=.*needs a stem, one of conv, cct"),
         ({**HYBRID, "stem": "conv"}, "stem='conv' and resnet={.*} both come first; leave one out"),
         (
             {"resnet": {"num_layers": (), "width_factor": 0.3}},

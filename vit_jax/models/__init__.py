@@ -2,6 +2,7 @@
 
 from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.batchnorm import BatchNorm
+from vit_jax.models.compact import ConvTokenizer
 from vit_jax.models.mixer import MixerBlock, MlpMixer
 from vit_jax.models.mlp import GatedMLP, MlpBlock
 from vit_jax.models.pooling import MAPHead, SequencePool
@@ -15,6 +16,7 @@ __all__ = [
     "AddPositionEmbs",
     "BatchNorm",
     "ConvStem",
+    "ConvTokenizer",
     "Encoder",
     "Encoder1DBlock",
     "GatedMLP",

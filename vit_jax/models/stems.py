@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from vit_jax.errors import ConfigError, DataError, nearest
+from vit_jax.errors import ConfigError, DataError
 from vit_jax.models.batchnorm import BatchNorm
 
 Fields = Any  # a mapping: dict, flax FrozenDict or ml_collections ConfigDict
@@ -99,14 +99,3 @@ class ConvStem(nn.Module):
             norm = BatchNorm(dtype=self.dtype, name=f"norm_{i}")
             x = nn.relu(norm(conv(x), train=train))
         return nn.Dense(self.hidden_size, use_bias=False, dtype=self.dtype, name="embedding")(x)
-
-
-# By the name that the model's field `stem` has for it.
-STEMS: dict[str, type[ConvStem]] = {"conv": ConvStem}
-
-
-def stem_class(name: str) -> type[ConvStem]:
-    """Returns the module class of that name, or raises `ConfigError`."""
-    if name not in STEMS:
-        raise ConfigError(f"stem={name!r} is none of {', '.join(STEMS)}{nearest(name, STEMS)}")
-    return STEMS[name]

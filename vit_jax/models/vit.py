@@ -7,11 +7,15 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.attention import MultiHeadDotProductAttention
+from vit_jax.models.compact import ConvTokenizer
 from vit_jax.models.mlp import mlp_class
 from vit_jax.models.pooling import CLASSIFIERS, POOLS, MAPHead, SequencePool
 from vit_jax.models.posemb import AddPositionEmbs
 from vit_jax.models.resnet import ResNet
-from vit_jax.models.stems import Fields, PatchEmbed, patch_size, stem_class
+from vit_jax.models.stems import ConvStem, Fields, PatchEmbed, patch_size
+
+# What may stand in the place of patches, by the name that the field `stem` has for it.
+STEMS: dict[str, type[ConvStem] | type[ConvTokenizer]] = {"conv": ConvStem, "cct": ConvTokenizer}
 
 
 class Encoder1DBlock(nn.Module):
@@ -98,8 +102,9 @@ class VisionTransformer(nn.Module):
       head_bias_init: initial value of the head's bias.
       encoder: the module class built with `transformer`, and with `dtype`.
       model_name: for the reader; changes nothing.
-      stem: None for patches, cut from the image or from the ResNet's output; "conv" for a
-        `ConvStem` in their place.
+      stem: None for patches, cut from the image or from the ResNet's output; in their place
+        "conv" for a `ConvStem`, "cct" for a `ConvTokenizer`.
+      stem_fields: fields of that stem; None for its defaults.
       pool: None for what `classifier` says; otherwise, whatever that says, what the head reads:
         "token" (the class token), "mean" (of all tokens), "sequence" (`SequencePool`),
         "attention" (`MAPHead`, with the heads and MLP width of the encoder) or "none" (each
@@ -119,6 +124,7 @@ class VisionTransformer(nn.Module):
     encoder: type[nn.Module] = Encoder
     model_name: str | None = None
     stem: str | None = None
+    stem_fields: Fields | None = None
     pool: str | None = None
     dtype: DTypeLike = jnp.float32
 
@@ -173,16 +179,28 @@ class VisionTransformer(nn.Module):
 
     def _embed(self, images: Array, train: bool) -> Array:
         """b h w c -> b gh gw d."""
+        self._check_stem()
         if self.stem is None:
             x = images if self.resnet is None else self._resnet(images, self.resnet)
             size = patch_size(self.patches)
             return PatchEmbed(self.hidden_size, size, self.dtype, name="embedding")(x)
-        if self.resnet is not None:
+        fields = self.stem_fields or {}
+        stem = STEMS[self.stem](self.hidden_size, **fields, dtype=self.dtype, name="stem")
+        return stem(images, train=train)
+
+    def _check_stem(self) -> None:
+        if self.stem is None and self.stem_fields:
+            raise ConfigError(
+                f"stem_fields={dict(self.stem_fields)} needs a stem, one of {', '.join(STEMS)}"
+            )
+        if self.stem is not None and self.stem not in STEMS:
+            raise ConfigError(
+                f"stem={self.stem!r} is none of {', '.join(STEMS)}{nearest(self.stem, STEMS)}"
+            )
+        if self.stem is not None and self.resnet is not None:
             raise ConfigError(
                 f"stem={self.stem!r} and resnet={dict(self.resnet)} both come first; leave one out"
             )
-        stem = stem_class(self.stem)(self.hidden_size, dtype=self.dtype, name="stem")
-        return stem(images, train=train)
 
     def _resnet(self, images: Array, fields: Fields) -> Array:
         """b h w c -> b h' w' c', with the parameters beside the model's own, as officially."""

@@ -10,9 +10,10 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from vit_jax.errors import ConfigError, nearest
+from vit_jax.models.compact import COMPACT
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
-from vit_jax.models.vit import Encoder, VisionTransformer
+from vit_jax.models.vit import STEMS, Encoder, VisionTransformer
 
 Model = VisionTransformer | MlpMixer
 
@@ -76,7 +77,7 @@ _OWN_FIELDS = {
 
 
 def list_models() -> list[str]:
-    """Returns the names: the official ones in the official order."""
+    """Returns the names: the official ones in the official order, then the compact ones."""
     return list(_NAMED)
 
 
@@ -138,6 +139,7 @@ def _mixer_fields(
 _NAMED: dict[str, tuple[type[Model], dict[str, Any]]] = {
     **{name: (VisionTransformer, _vit_fields(name, a)) for name, a in _ARCHITECTURES.items()},
     **{name: (MlpMixer, _mixer_fields(name, *sizes)) for name, sizes in _MIXERS.items()},
+    **{name: (VisionTransformer, fields) for name, fields in COMPACT.items()},
 }
 
 
@@ -157,6 +159,8 @@ def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any
             f"them, or name one of {', '.join(_NAMED)}"
         )
     merged: dict[str, Any] = model_fields(name) if name is not None else {"patches": None}
+    if fields.get("stem", merged.get("stem")) != merged.get("stem"):
+        merged["stem_fields"] = None  # those of the named model's own stem
     for key, value in fields.items():
         old = merged.get(key)
         merged[key] = {**(old or {}), **value} if _is_mapping(value) else value
@@ -198,6 +202,10 @@ def _check_nested_fields(fields: Mapping[str, Any]) -> None:
         "transformer": _field_names(fields.get("encoder", Encoder)),
         "resnet": _field_names(ResNet),
     }
+    if (stem := fields.get("stem")) in STEMS:
+        known["stem_fields"] = [
+            name for name in _field_names(STEMS[stem]) if name not in ("hidden_size", "dtype")
+        ]
     for key, names in known.items():
         _check_fields(f"{key} field", fields.get(key) or {}, names)
 
