@@ -9,7 +9,7 @@ import pytest
 import rich.console
 
 from vit_jax import loggers
-from vit_jax.errors import NonFiniteError
+from vit_jax.errors import CheckpointError, NonFiniteError
 from vit_jax.loggers import Console, MetricsFile, Recorder, Throughput, clock, read_metrics
 from vit_jax.plots import draw_curves, moving_mean
 
@@ -35,6 +35,15 @@ def test_lines_after_the_step_resumed_are_taken_off(tmp_path):
     }  # fmt: skip
     MetricsFile(path, 0)
     assert read_metrics(path) == []
+
+
+def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": \x00}\n{"step": 3}\n')
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: holds a line that is not JSON"):
+        MetricsFile(path, 3)
+    assert path.read_bytes() == before
 
 
 def test_metrics_are_settled_one_step_later_and_at_their_intervals(tmp_path):

@@ -13,7 +13,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from vit_jax.errors import NonFiniteError
+from vit_jax.errors import CheckpointError, NonFiniteError
 
 Record = dict[str, Any]
 
@@ -53,10 +53,19 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """Returns the lines of a metrics file; one that a killed run left half-written is left out."""
+    """Returns the lines of a metrics file; one that a killed run left half-written is left out.
+
+    Raises:
+      CheckpointError: another line is damaged.
+    """
     lines = path.read_text().split("\n")
     complete = lines[:-1]  # the last one has no newline: empty, or cut off
-    return [json.loads(line) for line in complete if line]
+    try:
+        return [json.loads(line) for line in complete if line]
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: holds a line that is not JSON ({error}); mend it, or move the file away"
+        ) from error
 
 
 class Throughput:
