@@ -191,7 +191,7 @@ KEYS: dict[str, Key] = {
     "keep_checkpoints": Key(2, "Newest checkpoints kept.", _POSITIVE),
 }
 
-# Official keys that nothing is left to do for, with the reason: accepted, said once, dropped.
+# Official keys that nothing is left to do for, with the reason: accepted and dropped.
 RETIRED = {
     "shuffle_buffer": "every epoch is a full permutation and needs no buffer",
     "trainer": "the sub-command says what to run",

@@ -1,15 +1,13 @@
 """The score of a model on a split: every example counted exactly once."""
 
 import collections
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax import metrics, trees
-from vit_jax.data.pipeline import Batch, Feed
+from vit_jax.data.pipeline import Batch, Feed, ahead
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.experiment import check_classes, evaluation_feed
 from vit_jax.mesh import make_mesh, replicated
@@ -38,25 +36,13 @@ class Evaluator:
     def __call__(self, variables: trees.Tree) -> dict[str, float]:
         """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split."""
         totals: dict[str, float] = collections.defaultdict(float)
-        for sums in _one_behind(self._sums(variables, b) for b in self._feed.evaluation()):
+        made = (self._sums(variables, batch) for batch in self._feed.evaluation())
+        # One ahead: were all dispatched at once, the whole split's images would queue in memory.
+        for sums in ahead(made, 1):
             # In double precision on the host: counts are exact whatever the size of the split.
             for name, value in jax.device_get(sums).items():
                 totals[name] += float(value)
         return metrics.averages(totals)
-
-
-def _one_behind(results: Iterable[Any]) -> Iterator[Any]:
-    """Yields each result once the next one is dispatched: neither host nor device stands still.
-
-    Were all dispatched at once, the images of the whole split would queue up in memory.
-    """
-    before = None
-    for result in results:
-        if before is not None:
-            yield before
-        before = result
-    if before is not None:
-        yield before
 
 
 def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:

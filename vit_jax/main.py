@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:  # a full disk, a folder that vanished or may not be written
-        print(f"vit_jax: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"vit_jax: error: {where}", file=sys.stderr)
         return CheckpointError.exit_code
 
 
@@ -51,10 +52,10 @@ def _dispatch(arguments: list[str]) -> int:
         parser.print_help()
         return 2
     options, rest = parser.parse_known_args(arguments)
-    if rest and not (options.command == "train" and all(_is_override(flag) for flag in rest)):
-        wrong = next(flag for flag in rest if options.command != "train" or not _is_override(flag))
-        hint = nearest(wrong.split("=")[0], _flags_of(commands[options.command]))
-        raise ConfigError(f"{wrong}: no such flag of {options.command}{hint}")
+    for flag in rest:
+        if options.command != "train" or not _is_override(flag):
+            hint = nearest(flag.split("=")[0], _flags_of(commands[options.command]))
+            raise ConfigError(f"{flag}: no such flag of {options.command}{hint}")
     return options.run(options, rest)
 
 

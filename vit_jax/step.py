@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Key
 from vit_jax import metrics, trees
 from vit_jax.data.augment_device import Augmentation, augment, example_keys, mixup
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.mesh import batch_sharding, replicated
-from vit_jax.state import TrainState, abstract_state
+from vit_jax.mesh import batch_sharding, replicated, state_sharding
+from vit_jax.state import TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -86,7 +86,7 @@ def make_train_step(
 
 def compiled(step: Step, mesh: Mesh, state: TrainState) -> Step:
     """Returns the step under `jit`: sharded over the mesh, the state's memory used again."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(mesh, state))
+    shardings = state_sharding(mesh, state)
     return jax.jit(
         step,
         donate_argnums=0,

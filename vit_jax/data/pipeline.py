@@ -9,17 +9,20 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from vit_jax.data import decoding, sampling
 from vit_jax.data.augment_host import example_generator, random_box
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import ArraySource, Source
+from vit_jax.mesh import replicated
+
+T = TypeVar("T")
 
 Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]  # what is known of a batch before decoding
@@ -60,7 +63,7 @@ class Feed:
         self.resident = isinstance(source, ArraySource)
         self._rows = sampling.process_slice(batch, jax.process_index(), jax.process_count())
         if isinstance(source, ArraySource):
-            whole = NamedSharding(loading.sharding.mesh, PartitionSpec())
+            whole = replicated(loading.sharding.mesh)
             self._images = jax.make_array_from_process_local_data(whole, source.images)
             self._gather = jax.jit(_gather, out_shardings=loading.sharding)
 
@@ -91,7 +94,7 @@ class Feed:
         else:
             decoded = _DecodedRows(steps, rows, image)
             made = (self._put(batch) for batch in decoded.batches(self.loading))
-        return _ahead(made, self.loading.prefetch)
+        return ahead(made, self.loading.prefetch)
 
     def _resident_batch(self, rows: Rows) -> Batch:
         batch = self._put(rows)
@@ -186,11 +189,11 @@ class _DecodedRows:
         return grain.MapDataset.source(self).to_iter_dataset(ahead).batch(self._batch)
 
 
-def _ahead(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
-    """Yields the batches, with `count` of them already on their way to the device."""
-    waiting: collections.deque[Batch] = collections.deque()
-    for batch in batches:
-        waiting.append(batch)
+def ahead(made: Iterable[T], count: int) -> Iterator[T]:
+    """Yields what is made in order, with `count` more already under way, and never more."""
+    waiting: collections.deque[T] = collections.deque()
+    for one in made:
+        waiting.append(one)
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
