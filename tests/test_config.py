@@ -6,10 +6,10 @@ import ml_collections
 import pytest
 
 from tests import runs
-from vit_jax import config as settings
-from vit_jax.config import KEYS, default_config, differences, flatten, given, to_json, validate
+from vit_jax.config import default_config, differences, flatten, given, to_json, validate
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.recipes import load_config, merge, shipped
+from vit_jax.settings import HARMLESS, KEYS
 
 
 def test_every_key_has_its_default_and_meaning():
@@ -22,7 +22,7 @@ def test_every_key_has_its_default_and_meaning():
 
 
 def test_harmless_keys_exist():
-    assert KEYS.keys() >= settings.HARMLESS
+    assert KEYS.keys() >= HARMLESS
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,6 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vit_jax.config import (
-    KEYS,
-    RETIRED,
     Config,
     as_tuple,
     check_known,
@@ -28,6 +26,7 @@ from vit_jax.config import (
     validate,
 )
 from vit_jax.errors import ConfigError, VitJaxError, nearest
+from vit_jax.settings import KEYS, RETIRED
 
 _EITHER = ("total_steps", "epochs")
 

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vit_jax.config import HARMLESS, Config, differences, to_json
+from vit_jax.config import Config, differences, to_json
 from vit_jax.errors import CheckpointError, ConfigError, nearest
+from vit_jax.settings import HARMLESS
 
 
 class Workdir:

@@ -1,0 +1,32 @@
+"""Every setting of a run: its default, what it means and what it may be, in one place.
+
+Keys with the names of the official repository mean what they meant there.
+"""
+
+from vit_jax.settings.data import DATA
+from vit_jax.settings.model import MODEL
+from vit_jax.settings.rules import Key
+from vit_jax.settings.training import TRAINING
+
+KEYS: dict[str, Key] = {**DATA, **MODEL, **TRAINING}
+
+# Official keys that nothing is left to do for, with the reason: accepted and dropped.
+RETIRED = {
+    "shuffle_buffer": "every epoch is a full permutation and needs no buffer",
+    "trainer": "the sub-command says what to run",
+    "log_config": "settings are always written to config.json",
+}
+
+# What may differ between a workdir and the command that resumes it: no number it reports depends
+# on these, or (the mesh) only by the order of float additions.
+HARMLESS = frozenset({
+    "cache_bytes",
+    "decode_threads",
+    "prefetch",
+    "batch_eval",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+})  # fmt: skip

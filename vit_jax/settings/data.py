@@ -1,0 +1,46 @@
+"""Settings of the data: where images come from, and what happens to them."""
+
+from vit_jax.settings.rules import AREA, BELOW_ONE, COLOUR, NOT_NEGATIVE, POSITIVE, SPREAD, Key
+
+DATA: dict[str, Key] = {
+    # Data
+    "dataset": Key("digits", "'digits', or the path of an image folder ({train,test}/CLASS/*)."),
+    "num_classes": Key(
+        None, "Classes expected in the data; None takes what is there.", POSITIVE, int
+    ),
+    "cache_bytes": Key(
+        2**30,
+        "Images of one size stay on the device whole if they take at most so many bytes.",
+        NOT_NEGATIVE,
+    ),
+    "decode_threads": Key(4, "Host threads that read and decode images.", POSITIVE),
+    "prefetch": Key(2, "Batches prepared ahead of the step.", POSITIVE),
+    "pp.train": Key("train", "Split to train on."),
+    "pp.test": Key("test", "Split to evaluate on."),
+    "pp.crop": Key(224, "Height and width of the images the model sees, in pixels.", POSITIVE),
+    "pp.resize": Key(
+        None,
+        "Evaluation: resize the shorter side to so many pixels, then take the central crop; "
+        "None resizes straight to the crop size, as the official code does.",
+        POSITIVE,
+        int,
+    ),
+    "pp.antialias": Key(
+        False, "Smooth before shrinking; False is TensorFlow's plain bilinear, the official one."
+    ),
+    "pp.mean": Key((0.5, 0.5, 0.5), "Subtracted from the colours, which run from 0 to 1.", COLOUR),
+    "pp.std": Key((0.5, 0.5, 0.5), "Divides the colours after the mean is taken off.", SPREAD),
+    # Training augmentation
+    "augment.crop_area": Key(
+        None,
+        "(low, high): train on a random crop that covers this share of the image (official: "
+        "0.05, 1.0), with an aspect ratio between 3/4 and 4/3; None takes the whole image.",
+        AREA,
+        tuple,
+    ),
+    "augment.flip": Key(False, "Mirror every second image, left to right."),
+    "augment.rotate": Key(0.0, "Turn by up to so many degrees either way.", NOT_NEGATIVE),
+    "augment.shift": Key(0.0, "Move by up to this share of the side, down and across.", BELOW_ONE),
+    "augment.scale": Key(0.0, "Enlarge or shrink by up to this share.", BELOW_ONE),
+    "augment.mixup": Key(0.0, "alpha of mixup's Beta(alpha, alpha); 0 is off.", NOT_NEGATIVE),
+}

@@ -1,0 +1,40 @@
+"""What a setting is, and the rules that its values keep."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Rule(NamedTuple):
+    """What a value must satisfy, as a function and in words."""
+
+    holds: Callable[[Any], bool]
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+def one_of(*choices: str) -> Rule:
+    return Rule(lambda value: value in choices, f"must be one of {', '.join(choices)}", choices)
+
+
+POSITIVE = Rule(lambda value: value > 0, "must be positive")
+NOT_NEGATIVE = Rule(lambda value: value >= 0, "must not be negative")
+BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be at least 0 and below 1")
+AREA = Rule(
+    lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
+    "must be (low, high) with 0 < low <= high <= 1",
+)
+COLOUR = Rule(lambda value: len(value) == 3, "must be three numbers: red, green, blue")
+SPREAD = Rule(lambda value: len(value) == 3 and min(value) > 0, "must be three positive numbers")
+PATCH = Rule(
+    lambda value: len(value) == 2 and min(value) > 0,
+    "must be (height, width) of a patch in pixels, such as (16, 16)",
+)
+
+
+class Key(NamedTuple):
+    """A setting: its default (`None` reads "off" or "decided by the program") and its meaning."""
+
+    default: Any
+    meaning: str
+    rule: Rule | None = None  # not asked of None
+    kind: type | None = None  # the type, where the default is None

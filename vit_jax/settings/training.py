@@ -1,0 +1,53 @@
+"""Settings of the optimisation, the devices and the run."""
+
+from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Key, one_of
+
+TRAINING: dict[str, Key] = {
+    "seed": Key(0, "Seed of initialisation, order, augmentation and dropout.", NOT_NEGATIVE),
+    # Optimisation
+    "total_steps": Key(None, "Steps of the optimiser; or give epochs.", POSITIVE, int),
+    "epochs": Key(None, "Passes over the training split; or give total_steps.", POSITIVE, float),
+    "batch": Key(512, "Images a step, over all devices and accumulated parts.", POSITIVE),
+    "accum_steps": Key(1, "Parts a batch is computed in, to save memory.", POSITIVE),
+    "optimizer": Key(
+        "sgd",
+        "'sgd' with momentum is the official fine-tuning.",
+        one_of("sgd", "adamw", "lion", "lamb"),
+    ),
+    "optim_dtype": Key("bfloat16", "Dtype of the (first) momentum.", one_of("float32", "bfloat16")),
+    "base_lr": Key(0.03, "Learning rate after the warm-up.", POSITIVE),
+    "decay_type": Key(
+        "cosine", "Schedule after the warm-up.", one_of("cosine", "linear", "constant")
+    ),
+    "warmup_steps": Key(500, "Steps over which the learning rate rises from 0.", NOT_NEGATIVE),
+    "weight_decay": Key(
+        0.0, "Decoupled decay of kernels; biases, norms and tokens have none.", NOT_NEGATIVE
+    ),
+    "beta1": Key(0.9, "Decay of the first moment; the momentum of SGD.", BELOW_ONE),
+    "beta2": Key(0.999, "Decay of the second moment (Adam family, Lion).", BELOW_ONE),
+    "grad_norm_clip": Key(1.0, "Largest global norm of the gradient; 0 is off.", NOT_NEGATIVE),
+    "label_smoothing": Key(0.0, "Share of a label spread over all classes.", BELOW_ONE),
+    "ema_decay": Key(
+        0.0, "Running average of the parameters, evaluated in their place; 0 is off.", BELOW_ONE
+    ),
+    # Devices
+    "mesh.data": Key(
+        None, "Devices that split the batch; None takes all that are left.", POSITIVE, int
+    ),
+    "mesh.fsdp": Key(
+        1, "Devices that split the batch and hold the parameters in shares.", POSITIVE
+    ),
+    "mesh.tensor": Key(1, "Devices that share the heads and the MLP of each block.", POSITIVE),
+    # The run
+    "batch_eval": Key(
+        512, "Images a step of evaluation; the score does not depend on it.", POSITIVE
+    ),
+    "progress_every": Key(10, "Steps between two lines of training metrics.", POSITIVE),
+    "eval_every": Key(
+        100, "Steps between two evaluations; the last step is always evaluated.", POSITIVE
+    ),
+    "checkpoint_every": Key(
+        1000, "Steps between two checkpoints; the last step is always saved.", POSITIVE
+    ),
+    "keep_checkpoints": Key(2, "Newest checkpoints kept.", POSITIVE),
+}
