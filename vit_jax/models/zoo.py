@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.compact import COMPACT
+from vit_jax.models.encoder import Encoder
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
-from vit_jax.models.vit import STEMS, Encoder, VisionTransformer
+from vit_jax.models.vit import STEMS, VisionTransformer
 
 Model = VisionTransformer | MlpMixer
 
