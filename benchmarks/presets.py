@@ -91,7 +91,7 @@ def describe(name: str, size: int, memory: float) -> dict[str, Any]:
     program = jax.jit(model.apply).lower(abstract, images).compile()
     row["compile_s"] = time.perf_counter() - start
     found = program.memory_analysis()
-    if found.temp_size_in_bytes + found.argument_size_in_bytes > memory * 2**30:
+    if not found or found.temp_size_in_bytes + found.argument_size_in_bytes > memory * 2**30:
         return row
     variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), abstract)
     seconds = []
