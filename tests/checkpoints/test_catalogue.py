@@ -135,7 +135,9 @@ def test_pretrained_dir_and_model_or_filename_mean_what_they_meant(
 def test_every_recommended_model_has_one_checkpoint() -> None:
     models = "Ti_16 S_16 B_16 L_16 S_32 B_32 R_Ti_16 R26_S_32 R50_L_32".split()
     for model in models:
-        assert pretrained_path("d", model).startswith(f"d/{model}-i21k-300ep-")
+        path = pretrained_path("d", model)
+        assert path.startswith(f"d/{model}-i21k-300ep-")
+        assert "--imagenet2012" not in path, "fine-tuned already"
     with pytest.raises(CheckpointError, match=r"'B_8': no checkpoint is recommended for it"):
         pretrained_path("d", "B_8")
     assert sum(entry.recommended for entry in ENTRIES) == 2 * len(models)
