@@ -6,7 +6,7 @@ A source has a length, class names, and `source[i] → (encoded image or uint8 a
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -55,6 +55,28 @@ class ArraySource:
 
     def name(self, index: int) -> str:
         return f"example {index}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FilePaths(Sequence[Path]):
+    """Paths below a folder, kept as strings: a million of them take a fifth of the memory."""
+
+    root: Path
+    names: Sequence[str]  # relative to the root
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "FilePaths": ...
+
+    def __getitem__(self, index: int | slice) -> "Path | FilePaths":
+        if isinstance(index, slice):
+            return FilePaths(self.root, self.names[index])
+        return self.root / self.names[index]
 
 
 @dataclasses.dataclass(frozen=True)
