@@ -34,7 +34,10 @@ class Evaluator:
         self._sums = jax.jit(sums, out_shardings=replicated(feed.loading.sharding.mesh))
 
     def __call__(self, variables: trees.Tree) -> dict[str, float]:
-        """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split."""
+        """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split.
+
+        Where images could not be read, `skipped` is their number; the others are averaged over.
+        """
         totals: dict[str, float] = collections.defaultdict(float)
         made = (self._sums(variables, batch) for batch in self._feed.evaluation())
         # One ahead: were all dispatched at once, the whole split's images would queue in memory.
@@ -42,7 +45,8 @@ class Evaluator:
             # In double precision on the host: counts are exact whatever the size of the split.
             for name, value in jax.device_get(sums).items():
                 totals[name] += float(value)
-        return metrics.averages(totals)
+        skipped = len(self._feed.source) - totals["count"]
+        return metrics.averages(totals) | ({"skipped": skipped} if skipped else {})
 
 
 def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:

@@ -121,7 +121,8 @@ def evaluation_feed(config: Config, mesh: Mesh, preprocess: Preprocess) -> Feed:
 
 
 def _open(config: Config, split: str) -> Source:
-    return hold(open_dataset(config.dataset, split), config.cache_bytes, config.decode_threads)
+    source = open_dataset(config.dataset, split)
+    return hold(source, config.cache_bytes, config.decode_threads, _bad_limit(config))
 
 
 def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
@@ -132,7 +133,12 @@ def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
         config.augment.crop_area,
         config.decode_threads,
         config.prefetch,
+        _bad_limit(config),
     )
+
+
+def _bad_limit(config: Config) -> int | None:
+    return config.bad_images_limit if config.bad_images == "skip" else None
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:

@@ -75,9 +75,12 @@ def train(config: Config, workdir: str, console: Console | None = None) -> Resul
 def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> Result:
     """Takes the steps that are left; the last state is saved, or on its way to disk."""
     first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
-    recorder = Recorder(file, console, total, config.progress_every, config.batch)
+    feed = run.experiment.train
+    recorder = Recorder(
+        file, console, total, config.progress_every, config.batch, lambda: feed.skipped
+    )
     scores, step = None, first
-    batches = recorder.timed(run.experiment.train.training(first, total))
+    batches = recorder.timed(feed.training(first, total))
     with console.showing(first, total):
         for step, batch in enumerate(batches, first + 1):
             state, measured = run.step(state, batch)

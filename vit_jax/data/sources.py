@@ -41,11 +41,19 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:
-    """Images of one size in memory: `images` (n, h, w, 3) uint8 and `labels` (n,)."""
+    """Images of one size in memory.
+
+    Attributes:
+      images, labels: (n, h, w, 3) and (n,).
+      class_names: names of all classes.
+      stand_ins: for each example the one to train on in its place, which is another where its own
+        image could not be read; None where all could.
+    """
 
     images: UInt8[np.ndarray, "n h w 3"]
     labels: Int32[np.ndarray, "n"]
     class_names: tuple[str, ...]
+    stand_ins: Int32[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
