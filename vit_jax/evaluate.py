@@ -9,7 +9,7 @@ from flax import linen as nn
 from vit_jax import metrics, trees
 from vit_jax.data.pipeline import Batch, Feed, ahead
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.experiment import check_classes, evaluation_feed
+from vit_jax.experiment import Arrays, check_classes, evaluation_feed
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.pretrained import Trained
 
@@ -49,8 +49,12 @@ class Evaluator:
         return metrics.averages(totals) | ({"skipped": skipped} if skipped else {})
 
 
-def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:
+def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> tuple[dict[str, float], int]:
     """Scores a trained model on the test split of the config it was trained with.
+
+    Args:
+      trained: the model.
+      arrays: {"test": source} where that config's dataset is "arrays".
 
     Returns:
       The scores, as `Evaluator` gives them, and the number of images.
@@ -59,7 +63,7 @@ def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:
       DataError: the data is not there, or has other classes than the model.
     """
     mesh = make_mesh()  # all devices at hand, whatever the run was trained on
-    feed = evaluation_feed(trained.config, mesh, trained.preprocess)
+    feed = evaluation_feed(trained.config, mesh, trained.preprocess, arrays)
     check_classes(feed, trained.class_names, f"{trained.config.dataset} {trained.config.pp.test}")
     variables = jax.device_put(trained.variables, replicated(mesh))
     evaluator = Evaluator(trained.model, feed, trained.preprocess)

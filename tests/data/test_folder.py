@@ -5,9 +5,9 @@ import pytest
 
 from tests import golden
 from tests.data import pictures
-from vit_jax.data import folder
 from vit_jax.data.decoding import decode
 from vit_jax.data.folder import open_folder
+from vit_jax.data.held_out import is_test
 from vit_jax.errors import DataError
 
 PIXELS = pictures.noise(4, 5)
@@ -123,7 +123,7 @@ def test_a_single_level_is_split_by_hash_and_adding_files_moves_none(tmp_path):
 
 def test_the_hash_of_a_path_never_changes():
     """Or models would be tested on what an earlier version of this program trained them on."""
-    held_out = [i for i in range(20) if folder.is_test(f"cat/{i}.jpg")]
+    held_out = [i for i in range(20) if is_test(f"cat/{i}.jpg")]
     assert held_out == [8, 11, 14]
 
 

@@ -1,6 +1,5 @@
 """Image folders: `{train,test}/CLASS/*`, or one `CLASS/` level split by a hash of the path."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,14 +7,13 @@ import numpy as np
 
 from vit_jax.data.flat_split import flat_labels
 from vit_jax.data.folder_index import FolderIndex, index_folder
+from vit_jax.data.held_out import is_test
 from vit_jax.data.sources import FilePaths, FileSource
 from vit_jax.errors import DataError, nearest
 
 SPLITS = ("train", "val", "validation", "test")
 # The folder between a class or a split and its images, in TinyImageNet: never a class by itself.
 _IMAGES = "images"
-# Share of a folder without split folders that is held out, in percent.
-TEST_PERCENT = 20
 
 
 def open_folder(folder: str | Path, split: str) -> FileSource:
@@ -25,8 +23,7 @@ def open_folder(folder: str | Path, split: str) -> FileSource:
     of them, sorted, and each of them must be in every split used. A split whose images have no
     class folders, as ImageNet's and TinyImageNet's `val`, needs a file of labels (`flat_split`).
     Without split folders, the folder's own sub-folders are the classes, and about 20 % of the
-    files, chosen by a hash of their relative path, are "test", the rest "train": adding a file
-    moves no other.
+    files, chosen by a hash of their relative path, are "test", the rest "train".
 
     Raises:
       DataError: no such folder or split, fewer than two classes, a class without images, or class
@@ -127,12 +124,6 @@ def _joined(index: FolderIndex, files: Mapping[str, list[str]]) -> FileSource:
         np.repeat(np.arange(len(counts), dtype=np.int32), counts),
         tuple(files),
     )
-
-
-def is_test(name: str) -> bool:
-    """Returns whether an example of this name, "CLASS/FILE" in a folder, is held out."""
-    digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % 100 < TEST_PERCENT
 
 
 def _nearest_folder(root: Path) -> str:

@@ -13,7 +13,11 @@ from vit_jax.settings.rules import (
 
 DATA: dict[str, Key] = {
     # Data
-    "dataset": Key("digits", "'digits', or the path of an image folder ({train,test}/CLASS/*)."),
+    "dataset": Key(
+        "digits",
+        "'digits'; the path of an image folder ({train,test}/CLASS/*) or of an .npz file (x_train, "
+        "y_train, x_test, y_test); or 'arrays', for those passed in Python.",
+    ),
     "num_classes": Key(
         None, "Classes expected in the data; None takes what is there.", POSITIVE, int
     ),
