@@ -1,10 +1,23 @@
 """Settings of the data: where images come from, and what happens to them."""
 
-from vit_jax.settings.rules import AREA, BELOW_ONE, COLOUR, NOT_NEGATIVE, POSITIVE, SPREAD, Key
+from vit_jax.settings.rules import (
+    AREA,
+    BELOW_ONE,
+    COLOUR,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SPREAD,
+    Key,
+    one_of,
+)
 
 DATA: dict[str, Key] = {
     # Data
-    "dataset": Key("digits", "'digits', or the path of an image folder ({train,test}/CLASS/*)."),
+    "dataset": Key(
+        "digits",
+        "'digits'; the path of an image folder ({train,test}/CLASS/*) or of an .npz file (x_train, "
+        "y_train, x_test, y_test); or 'arrays', for those passed in Python.",
+    ),
     "num_classes": Key(
         None, "Classes expected in the data; None takes what is there.", POSITIVE, int
     ),
@@ -12,6 +25,15 @@ DATA: dict[str, Key] = {
         2**30,
         "Images of one size stay on the device whole if they take at most so many bytes.",
         NOT_NEGATIVE,
+    ),
+    "bad_images": Key(
+        "fail",
+        "An image that cannot be read: 'fail' names it and stops; 'skip' trains on the next one in "
+        "its place, leaves it out of the score, and says so.",
+        one_of("fail", "skip"),
+    ),
+    "bad_images_limit": Key(
+        100, "bad_images='skip': unreadable images of a split past which the run stops.", POSITIVE
     ),
     "decode_threads": Key(4, "Host threads that read and decode images.", POSITIVE),
     "prefetch": Key(2, "Batches prepared ahead of the step.", POSITIVE),
