@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
-from vit_jax import trees
+from vit_jax import processes, trees
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
-from vit_jax.config import Config
+from vit_jax.config import Config, to_json
 from vit_jax.data.augment_device import Augmentation
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
@@ -61,10 +61,15 @@ def train(
       ConfigError, DataError, CheckpointError: settings, data or workdir are not usable.
       NonFiniteError: loss or gradient overflowed; the last checkpoint stays as it is.
     """
-    console = console or Console(quiet=jax.process_index() > 0)
-    place, is_first = Workdir(workdir), jax.process_index() == 0
+    place, is_first = Workdir(workdir), processes.is_first()
+    console = console or Console(quiet=not is_first)
     place.check(config)
     experiment = build(config, arrays)
+    processes.check_agreed("config", to_json(config))
+    processes.check_agreed(
+        config.dataset,
+        repr((len(experiment.train.source), len(experiment.test.source), experiment.class_names)),
+    )
     with (
         StopSignals() as signals,
         WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
@@ -101,7 +106,7 @@ def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> 
                 with recorder.paused():
                     scores = run.evaluate(state.eval_variables())
                 recorder.scores(step, scores)
-            stopping = run.signals.received is not None  # read once: it may come at any moment
+            stopping = run.stopping(step)
             if due(step, config.checkpoint_every, total) or stopping:
                 with recorder.paused():
                     run.store.save(step, state, run.metadata())
@@ -151,6 +156,16 @@ class Run:
         self._check_same_data(restored.metadata)
         console.say(f"resuming after step {restored.step}")
         return restored.state
+
+    def stopping(self, step: int) -> bool:
+        """Returns whether a signal asks to stop: any process, in all of them after the same step.
+
+        Several processes ask each other only every `progress_every` steps, as it takes time.
+        """
+        received = self.signals.received is not None  # read once: it may come at any moment
+        if jax.process_count() == 1:
+            return received
+        return step % self.experiment.config.progress_every == 0 and processes.any_of(received)
 
     def metadata(self) -> dict[str, Any]:
         """Returns what a checkpoint says of itself besides its arrays."""

@@ -22,7 +22,7 @@ from vit_jax.data.augment_host import example_generator, random_box
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource, Source
-from vit_jax.mesh import replicated
+from vit_jax.mesh import local_rows, replicated
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Feed:
         self.source, self.batch, self.loading = source, batch, loading
         self.resident = isinstance(source, ArraySource)
         self._reader = Reader(source, loading.bad_limit)
-        self._rows = sampling.process_slice(batch, jax.process_index(), jax.process_count())
+        self._rows = local_rows(loading.sharding, batch)
         if isinstance(source, ArraySource):
             whole = replicated(loading.sharding.mesh)
             self._images = jax.make_array_from_process_local_data(whole, source.images)
@@ -128,7 +128,7 @@ class Feed:
     def _put(self, rows: Rows) -> Batch:
         """Sends this process's rows to the devices that hold its share of the batch."""
         put = functools.partial(jax.make_array_from_process_local_data, self.loading.sharding)
-        return {name: put(value) for name, value in rows.items()}
+        return {name: put(value, (self.batch, *value.shape[1:])) for name, value in rows.items()}
 
     def _training_example(self, row: Row) -> dict[str, Any]:
         image, label = self._reader.read_or_next(row["index"])

@@ -51,10 +51,3 @@ def evaluation_rows(
 def evaluation_steps(batch: int, size: int) -> int:
     """Returns the number of batches that cover `size` examples, the last one padded."""
     return -(-size // batch)
-
-
-def process_slice(batch: int, process: int, processes: int) -> slice:
-    """Returns the rows of a batch that one of several processes loads."""
-    assert batch % processes == 0, f"{batch} rows cannot be shared by {processes} processes"
-    share = batch // processes
-    return slice(process * share, (process + 1) * share)
