@@ -133,7 +133,8 @@ def evaluation_feed(
 
 
 def _open(config: Config, split: str, arrays: Arrays | None) -> Source:
-    source = open_dataset(config.dataset, split, arrays)
+    places = config.tfds_data_dir, config.tfds_manual_dir
+    source = open_dataset(config.dataset, split, arrays, *places)
     return hold(source, config.cache_bytes, config.decode_threads, _bad_limit(config))
 
 
