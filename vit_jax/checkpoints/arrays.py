@@ -64,12 +64,12 @@ def check_finite(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
     counts = {name: _count_not_finite(array) for name, array in arrays.items()}
     bad = {name: count for name, count in counts.items() if count}
     if bad:
-        named = ", ".join(f"{name} ({count} of {arrays[name].size})" for name, count in bad.items())
-        listed = ", ".join(named.split(", ")[:_LISTED])
+        named = [f"{name} ({count} of {arrays[name].size})" for name, count in bad.items()]
         more = f" and {len(bad) - _LISTED} more arrays" if len(bad) > _LISTED else ""
         raise CheckpointError(
-            f"{path}: {sum(bad.values())} values are NaN or infinite, in {listed}{more}; the file "
-            "is damaged, or its training diverged: use another"
+            f"{path}: {sum(bad.values())} values are NaN or infinite, in "
+            f"{', '.join(named[:_LISTED])}{more}; the file is damaged, or its training "
+            "diverged: use another"
         )
 
 

@@ -6,7 +6,7 @@ Weights come from strangers: a header is checked before memory is taken for what
 import math
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -78,6 +78,6 @@ def check_asked(names: Iterable[str], known: Collection[str], path: Path) -> Non
             raise CheckpointError(f"{path}: holds no array {name!r}{nearest(name, known)}")
 
 
-def _short(shape: tuple[int, ...]) -> str:
+def _short(shape: tuple[Any, ...]) -> str:
     text = str(shape)
     return text if len(text) <= 80 else f"{text[:80]}…"

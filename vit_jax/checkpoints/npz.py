@@ -78,7 +78,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     path = Path(path)
     for name, array in arrays.items():
         _check_name(f"{name}.npy", path)
-        check_header(Header(array.dtype, array.shape), f"{path}: {name}")
+        check_header(Header(array.dtype.newbyteorder("="), array.shape), f"{path}: {name}")
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name in sorted(arrays):
             info = zipfile.ZipInfo(f"{name}.npy")  # of 1980: the time of writing is no content

@@ -85,7 +85,7 @@ def write_safetensors(
     path = Path(path)
     for name, array in arrays.items():
         check_name(name, path)
-        check_header(Header(array.dtype, array.shape), f"{path}: {name}")
+        check_header(Header(array.dtype.newbyteorder("="), array.shape), f"{path}: {name}")
     if "__metadata__" in arrays:
         raise CheckpointError(f"{path}: the format keeps the name '__metadata__'; use another")
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
