@@ -36,7 +36,7 @@ def fields_of(shapes: Shapes, hints: Mapping[str, Any], where: str) -> Fields:
             f"{where}: has {what}, so its architecture cannot be told from the arrays; name it: "
             "model_name=… (vit_jax models lists the names)"
         )
-    read = _mixer(shapes) if is_mixer else _transformer(shapes)
+    read = _mixer(shapes) if is_mixer else _transformer(shapes, hints)
     return merged(read, hints)
 
 
@@ -104,7 +104,7 @@ def _mixer(shapes: Shapes) -> Fields:
     }
 
 
-def _transformer(shapes: Shapes) -> Fields:
+def _transformer(shapes: Shapes, hints: Mapping[str, Any]) -> Fields:
     fields: Fields = {"num_classes": _classes(shapes)}
     if "embedding/kernel" in shapes:
         kernel = shapes["embedding/kernel"]
@@ -123,7 +123,7 @@ def _transformer(shapes: Shapes) -> Fields:
         fields["num_registers"] = shapes["registers"][1]
     if _POSITIONS not in shapes:
         fields["positions"] = {"kind": "none"}
-    elif class_row := _class_row(shapes):
+    elif class_row := _class_row(shapes, hints):
         fields["positions"] = class_row
     return fields
 
@@ -179,15 +179,19 @@ def _pool(shapes: Shapes) -> str | None:
     return None
 
 
-def _class_row(shapes: Shapes) -> Fields:
-    """Whether the position table has rows for the tokens in front; hints know better.
+def _class_row(shapes: Shapes, hints: Mapping[str, Any]) -> Fields:
+    """Whether the position table has rows for the tokens in front; hints that say so win.
 
     No square is one or two more than another, so for a square grid the count leaves no doubt.
     """
     rows, front = shapes[_POSITIONS][1], ("cls" in shapes) + ("dist" in shapes)
-    if front and square_grid(rows) and not square_grid(rows - front):
-        return {"class_row": False}
-    return {}
+    positions = hints.get("positions")
+    grid = positions.get("grid") if isinstance(positions, Mapping) else None
+    if grid is not None:
+        without = rows == grid[0] * grid[1]
+    else:
+        without = square_grid(rows) is not None and square_grid(rows - front) is None
+    return {"class_row": False} if front and without else {}
 
 
 def _classes(shapes: Shapes) -> int | None:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from vit_jax.checkpoints.mapping import Row, Table
 from vit_jax.checkpoints.transforms import FOUR_D
 
+NAME = "official"
 PREFIXES = ("optimizer/target/", "opt/target/", "params/", "")
 
 _BLOCK = "Transformer/encoderblock_{i}"
