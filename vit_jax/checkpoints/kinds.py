@@ -37,8 +37,6 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"\x80\x03", PICKLE),
     (b"\x80\x04", PICKLE),
     (b"\x80\x05", PICKLE),
-    (b"<!doctype html", _WEB),
-    (b"<html", _WEB),
     (b"<?xml", _BUCKET),
     (b"<error>", _BUCKET),
     (
@@ -55,6 +53,8 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
     (b"model_checkpoint_path:", _TENSORFLOW),
 )
+
+_BLANKS = b"\xef\xbb\xbf \t\r\n"  # and the mark of UTF-8
 
 # What an ending says where the content says nothing.
 _ENDINGS = {
@@ -86,6 +86,11 @@ def locate(path: str | Path) -> tuple[Path, Kind]:
     if path.is_dir():
         path = _in_folder(path)
     return path, _recognise(path)
+
+
+def is_web_page(beginning: bytes) -> bool:
+    """Returns whether a file that begins so is HTML."""
+    return beginning.lstrip(_BLANKS).lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _in_folder(folder: Path) -> Path:
@@ -124,9 +129,11 @@ def _beginning(path: Path) -> bytes:
 
 
 def _why_not(path: Path, beginning: bytes) -> str:
+    if is_web_page(beginning):
+        return _WEB
     text = beginning.lower()
     for start, reason in _BEGINNINGS:
-        if text.startswith(start) or text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(start):
+        if text.startswith(start) or text.lstrip(_BLANKS).startswith(start):
             return reason
     if ".data-0" in path.name:
         return _TENSORFLOW
