@@ -93,11 +93,18 @@ class Weights:
         return {path: np.asarray(array, np.float32) for path, array in ours.items()}
 
 
-def open_weights(path: str | Path, hints: Mapping[str, Any] | None = None) -> Weights:
+def open_weights(
+    path: str | Path,
+    config: Config | None = None,
+    processor: Config | None = None,
+    hints: Mapping[str, Any] | None = None,
+) -> Weights:
     """Reads the headers of a file of weights and says what model it is of.
 
     Args:
-      path: an npz or safetensors file, or a folder with model.safetensors and config.json.
+      path: an npz or safetensors file, or a folder with model.safetensors.
+      config, processor: what config.json and preprocessor_config.json say; None reads those in the
+        folder, or beside the file, where there are any.
       hints: fields of `create_model` that are known already; they win over what the file says.
 
     Raises:
@@ -105,7 +112,11 @@ def open_weights(path: str | Path, hints: Mapping[str, Any] | None = None) -> We
         be told.
     """
     headers = read_headers(path)
-    layout = layout_of(headers, Path(path), hints or {})
+    if config is None:
+        config = read_config(Path(path))
+    if processor is None:
+        processor = read_config(Path(path), "preprocessor_config.json")
+    layout = layout_of(headers, str(path), config, processor, hints or {})
     reading = mapping.read(layout.table, layout.prepared(mapping.shapes_alone(headers)))
     shapes = {name: array.shape for name, array in reading.arrays.items()}
     known = architecture.merged(layout.hints, hints or {})
@@ -114,9 +125,14 @@ def open_weights(path: str | Path, hints: Mapping[str, Any] | None = None) -> We
     return Weights(str(path), layout, shapes, fields, grid, reading.unused, reading)
 
 
-def layout_of(headers: Mapping[str, Header], path: Path, hints: Mapping[str, Any]) -> Layout:
+def layout_of(
+    headers: Mapping[str, Header],
+    where: str,
+    config: Config,
+    processor: Config,
+    hints: Mapping[str, Any],
+) -> Layout:
     """Returns the layout of arrays with these names and shapes; see `open_weights`."""
-    where = str(path)
     if (prefix := big_vision.prefix_of(headers)) is not None:
         rows = big_vision.table(prefix, stacked=big_vision.is_stacked(headers))
         return Layout(big_vision.NAME, rows, big_vision.hints(headers))
@@ -124,9 +140,8 @@ def layout_of(headers: Mapping[str, Header], path: Path, hints: Mapping[str, Any
         rows = official.table(prefix, published=official.is_published(headers))
         return Layout(official.NAME, rows, {})
     if timm.recognises(headers):
-        return _timm(headers, read_config(path), hints, where)
+        return _timm(headers, config, hints, where)
     if transformers.recognises(headers):
-        config, processor = read_config(path), read_config(path, "preprocessor_config.json")
         return _transformers(headers, config, processor, hints, where)
     shown = ", ".join(list(headers)[:_NAMED]) + (", …" if len(headers) > _NAMED else "")
     raise CheckpointError(

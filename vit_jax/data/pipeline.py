@@ -116,7 +116,7 @@ class Feed:
         return decoding.crop_and_resize(image, box, preprocess.size, antialias=preprocess.antialias)
 
     def _evaluation_image(self, row: Row) -> np.ndarray:
-        return self.loading.preprocess(self._decode(row["index"]))
+        return self.loading.preprocess.pixels(self._decode(row["index"]))
 
     def _decode(self, index: int) -> Any:
         data, _ = self.source[index]
