@@ -110,7 +110,7 @@ class Feed:
         image = self._decode(row["index"])
         area, preprocess = self.loading.crop_area, self.loading.preprocess
         if area is None:  # the central crop of `preprocess.resize` is for evaluation only
-            return dataclasses.replace(preprocess, resize=None)(image)
+            return dataclasses.replace(preprocess, resize=None).pixels(image)
         generator = example_generator(self.loading.seed, row["epoch"], row["index"])
         box = random_box(generator, image.size, area)
         return decoding.crop_and_resize(image, box, preprocess.size, antialias=preprocess.antialias)
