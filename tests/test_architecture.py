@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
-    ("state", "step", "experiment", "pretrained", "evaluate"),
+    ("state", "step", "experiment", "origin", "pretrained", "release", "evaluate"),
     ("train", "predict"),
     ("main", "__init__"),
 )

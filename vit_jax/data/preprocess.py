@@ -69,11 +69,13 @@ class Preprocess:
 
     def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         """Returns an RGB image of any size as the uint8 pixels that `normalize` takes."""
-        box = central_box(image.size, self.size, self.resize)
-        if self.interpolation == "bilinear":
-            return decoding.crop_and_resize(image, box, self.size, antialias=self.antialias)
-        height, width = self.size
-        return np.asarray(image.resize((width, height), _PILLOW[self.interpolation], box))
+        if not self.antialias:
+            box = central_box(image.size, self.size, self.resize)
+            return decoding.crop_and_resize(image, box, self.size, antialias=False)
+        # Smoothing looks beyond the edges of the crop, so the crop comes last.
+        resized, (left, top) = central_crop(image.size, self.size, self.resize)
+        image = image.resize(resized, _PILLOW[self.interpolation])
+        return np.asarray(image.crop((left, top, left + self.size[1], top + self.size[0])))
 
     def at(self, size: tuple[int, int]) -> "Preprocess":
         """Returns the same for images of another size, of which it crops the same share."""
@@ -145,12 +147,24 @@ def _opened(picture: Picture) -> Image.Image:
 
 def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | None) -> decoding.Box:
     """Returns the part of an image of (width, height) that becomes `size` = (height, width)."""
-    width, height = source
-    if resize is None:
-        return 0.0, 0.0, float(width), float(height)
     # Resizing and then cropping is cutting a smaller box, and resizing that.
-    pixels = min(width, height) / resize
-    box_width, box_height = size[1] * pixels, size[0] * pixels
+    (wide, high), (left, top) = central_crop(source, size, resize)
+    across, down = source[0] / wide, source[1] / high
+    right, bottom = (left + size[1]) * across, (top + size[0]) * down
     # Rounding may make the box larger than the image by a hair, which Pillow refuses.
-    left, top = max((width - box_width) / 2, 0.0), max((height - box_height) / 2, 0.0)
-    return left, top, min(left + box_width, float(width)), min(top + box_height, float(height))
+    return left * across, top * down, min(right, float(source[0])), min(bottom, float(source[1]))
+
+
+def central_crop(
+    source: tuple[int, int], size: tuple[int, int], resize: int | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the (width, height) to resize an image to, and the (left, top) of the crop from it.
+
+    Both are whole pixels, rounded as torchvision and so timm round them; transformers cuts half a
+    pixel off as well. A side that would be shorter than the crop becomes as long as it.
+    """
+    if resize is None:
+        return (size[1], size[0]), (0, 0)
+    width, height = (max(int(resize * side / min(source)), 1) for side in source)
+    width, height = max(width, size[1]), max(height, size[0])
+    return (width, height), (round((width - size[1]) / 2), round((height - size[0]) / 2))
