@@ -88,6 +88,8 @@ def make_model(config: Config, num_classes: int) -> Model:
     """
     fields = given(config.model)
     name = fields.pop("model_name", None)
+    if by_layer := fields.get("transformer", {}).pop("heads_by_layer", None):
+        fields["transformer"]["num_heads"] = by_layer
     dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     model = create_model(name, num_classes, dtype=jnp.dtype(dtype), **fields)
     images = jax.ShapeDtypeStruct((1, config.pp.crop, config.pp.crop, 3), jnp.float32)

@@ -195,6 +195,17 @@ def test_a_member_that_is_not_as_long_as_declared(tmp_path: Path) -> None:
     assert "CRC" in refusal(path)
 
 
+def test_a_stream_that_ends_early_with_a_matching_checksum(tmp_path: Path) -> None:
+    long = npy(np.ones(4000))
+    path = write_zip(tmp_path / "a.npz", [("a.npy", long[:-500])], zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\x01\x02")
+    for position in (22, directory + 24):
+        content[position : position + 4] = struct.pack("<I", len(long))
+    path.write_bytes(content)
+    assert "31500 bytes of elements, not the 32000 that are declared" in refusal(path)
+
+
 def bomb(path: Path, members: int) -> Path:
     """A file of some hundred kB that unpacks to 256 MiB."""
     header = npy_header(HEADER.format("<f4", ((1 << 26) // members,)))

@@ -218,12 +218,11 @@ def _read(archive: zipfile.ZipFile, member: _Member, where: str) -> np.ndarray:
         while filled < len(view) and (chunk := file.read(min(_CHUNK, len(view) - filled))):
             view[filled : filled + len(chunk)] = chunk
             filled += len(chunk)
-        # Reading to the end, which the zip's checksum is compared at.
-        if filled < len(view) or file.read(1):
-            raise CheckpointError(
-                f"{where}: {filled} bytes of elements, not the {len(view)} that are declared; "
-                "download or copy the file again"
-            )
+    if filled < len(view):  # all were read otherwise, and zipfile has compared the checksum
+        raise CheckpointError(
+            f"{where}: {filled} bytes of elements, not the {len(view)} that are declared; "
+            "download or copy the file again"
+        )
     dtype, shape = member.header
     array = data.view(BFLOAT16 if dtype == BFLOAT16 else member.stored)
     array = array.reshape(shape[::-1]).T if member.fortran else array.reshape(shape)

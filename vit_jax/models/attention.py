@@ -56,10 +56,11 @@ class HeadProjection(nn.Module):
             init = nn.initializers.xavier_uniform()
             return init(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
 
-        kernel = self.param("kernel", as_matrix, (width, *heads))
+        # As arrays: parameters may come as NumPy's.
+        kernel = jnp.asarray(self.param("kernel", as_matrix, (width, *heads)))
         if not self.use_bias:
             return kernel, jnp.zeros(heads)
-        return kernel, self.param("bias", nn.initializers.zeros, heads)
+        return kernel, jnp.asarray(self.param("bias", nn.initializers.zeros, heads))
 
 
 class MultiHeadDotProductAttention(nn.Module):
@@ -95,7 +96,7 @@ class MultiHeadDotProductAttention(nn.Module):
         self,
         x: Float[Array, "b n d"],
         train: bool = False,
-        head_mask: Float[Array, "h"] | None = None,
+        head_mask: Float[Array, "heads"] | None = None,
         return_weights: bool = False,
     ) -> Any:
         """Lets every token attend to all.

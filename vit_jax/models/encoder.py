@@ -71,7 +71,7 @@ class Encoder1DBlock(nn.Module):
         self,
         x: Float[Array, "b n d"],
         train: bool = False,
-        head_mask: Float[Array, "h"] | None = None,
+        head_mask: Float[Array, "heads"] | None = None,
         return_weights: bool = False,
     ) -> Any:
         """Returns the tokens after the block (arXiv:2010.11929, eq. 2 and 3).
@@ -145,7 +145,7 @@ class Encoder(nn.Module):
         layout: TokenLayout | None = None,
         positions: Positions | None = None,
         final_norm: bool = True,
-        head_mask: Float[Array, "l h"] | None = None,
+        head_mask: Float[Array, "layers heads"] | None = None,
         look: Look | None = None,
     ) -> Any:
         """Returns the encoded tokens; with `train`, dropout draws from the "dropout" stream.
@@ -194,7 +194,7 @@ class Encoder(nn.Module):
         x = AddPositionEmbs(positions, name="posembed_input")(x, layout)
         return nn.Dropout(self.dropout_rate, deterministic=not train)(x)
 
-    def _blocks(self, heads: Sequence[int]) -> list[nn.Module]:
+    def _blocks(self, heads: Sequence[int]) -> list[Encoder1DBlock]:
         block_class = Encoder1DBlock
         if self.remat is not None:
             policy = getattr(jax.checkpoint_policies, self.remat)

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def fused_attention(
     query: Float[Array, "b n h c"],
     key: Float[Array, "b n h c"],
     value: Float[Array, "b n h c"],
-    implementation: str = "cudnn",
+    implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Float[Array, "b n h c"]:
     """Returns softmax(query · key / √c) · value, without ever holding the weights.
 

@@ -74,7 +74,6 @@ class MAPHead(nn.Module):
 
         query = jnp.broadcast_to(probe.astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
         y = attention(query, x)
-        y = y + mlp(
-            nn.LayerNorm(self.epsilon, dtype=self.dtype, name="LayerNorm_0")(y), deterministic=True
-        )
+        norm = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="LayerNorm_0")
+        y = y + mlp(norm(y), deterministic=True)
         return y[:, 0]

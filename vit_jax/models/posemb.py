@@ -37,7 +37,7 @@ class Positions:
         """Reads a kind's name, a mapping of the attributes, or a `Positions`."""
         if isinstance(given, Positions):
             return given
-        fields = {"kind": given} if isinstance(given, str) else dict(given)
+        fields: dict[str, Any] = {"kind": given} if isinstance(given, str) else dict(given)
         known = [field.name for field in dataclasses.fields(cls)]
         for name in fields:
             if name not in known:
@@ -113,6 +113,7 @@ class AddPositionEmbs(nn.Module):
         if self.has_variable("params", "pos_embedding"):
             rows = self.get_variable("params", "pos_embedding").shape[1]
         table = self.param("pos_embedding", nn.initializers.normal(stddev=0.02), (1, rows, width))
+        table = jnp.asarray(table)  # parameters may come as NumPy arrays
         front, patches = table[0, :with_rows], table[0, with_rows:]
         made_for = self.positions.grid
         if made_for is None and rows - with_rows == layout.grid[0] * layout.grid[1]:

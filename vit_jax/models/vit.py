@@ -86,7 +86,7 @@ class VisionTransformer(nn.Module):
         *,
         outputs: Collection[str] = (),
         layers: Collection[int] | None = None,
-        head_mask: Float[Array, "l h"] | None = None,
+        head_mask: Float[Array, "layers heads"] | None = None,
     ) -> Any:
         """Classifies images.
 
@@ -115,7 +115,7 @@ class VisionTransformer(nn.Module):
         pool, class_token = self._pooling()
         look = self._look(outputs, layers)
         x = self._embed(images, train)
-        layout = self._layout(x.shape[1:3], pool, class_token)
+        layout = self._layout((x.shape[1], x.shape[2]), pool, class_token)
         x = x.reshape(x.shape[0], -1, self.hidden_size)  # b gh gw d -> b (gh gw) d
         seen = {"attention": {}, "hidden_states": ()}
         if self.transformer is not None:
