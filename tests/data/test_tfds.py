@@ -143,7 +143,7 @@ def test_a_file_that_vanishes_is_named(tmp_path):
     folder = tfds_sets.write_set(tmp_path, "mnist", COUNTS, "tfrecord")
     source = _open(tmp_path, "mnist")
     sorted(folder.glob("*train.tfrecord-*"))[-1].unlink()
-    with pytest.raises(DataError, match="train, example 19: cannot be read: .*No such file"):
+    with pytest.raises(DataError, match=r"train, example 19: cannot be read: .*No such file"):
         source[19]
     assert source[0][1] == 0
 
