@@ -189,9 +189,11 @@ def _bare(name: str) -> str:
 _SHORT = {"attention": "kernel", "positions": "kind"}
 
 
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(
+    old: Mapping[str, Any] | ConfigDict, new: Mapping[str, Any] | ConfigDict
+) -> dict[str, Any]:
     """Lays fields over fields, mappings over mappings at every depth."""
-    merged = dict(old)
+    merged: dict[str, Any] = {**old}
     for key, value in new.items():
         before = merged.get(key)
         if key in _SHORT and _is_mapping(before) and isinstance(value, str):
