@@ -16,6 +16,7 @@ _CACHE = tempfile.TemporaryDirectory(prefix="vit_jax_tests_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["VIT_JAX_CACHE"] = os.path.join(_CACHE.name, "vit_jax")  # not in the user's own
 
 import jaxtyping
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vit_jax.data.arrays import from_arrays
     from vit_jax.models.zoo import create_model, list_models
     from vit_jax.pretrained import load_pretrained, load_run
-    from vit_jax.release import save_pretrained
     from vit_jax.recipes import load_config
+    from vit_jax.release import save_pretrained
 
 _HOMES = {
     "create_model": "vit_jax.models.zoo",
+    "from_arrays": "vit_jax.data.arrays",
     "list_models": "vit_jax.models.zoo",
     "load_config": "vit_jax.recipes",
     "load_pretrained": "vit_jax.pretrained",
@@ -25,6 +27,7 @@ _HOMES = {
 
 __all__ = [
     "create_model",
+    "from_arrays",
     "list_models",
     "load_config",
     "load_pretrained",

@@ -9,7 +9,7 @@ from flax import linen as nn
 from vit_jax import metrics, trees
 from vit_jax.data.pipeline import Batch, Feed, ahead
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.experiment import check_classes, evaluation_feed
+from vit_jax.experiment import Arrays, check_classes, evaluation_feed
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.pretrained import Trained
 
@@ -34,7 +34,10 @@ class Evaluator:
         self._sums = jax.jit(sums, out_shardings=replicated(feed.loading.sharding.mesh))
 
     def __call__(self, variables: trees.Tree) -> dict[str, float]:
-        """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split."""
+        """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split.
+
+        Where images could not be read, `skipped` is their number; the others are averaged over.
+        """
         totals: dict[str, float] = collections.defaultdict(float)
         made = (self._sums(variables, batch) for batch in self._feed.evaluation())
         # One ahead: were all dispatched at once, the whole split's images would queue in memory.
@@ -42,11 +45,16 @@ class Evaluator:
             # In double precision on the host: counts are exact whatever the size of the split.
             for name, value in jax.device_get(sums).items():
                 totals[name] += float(value)
-        return metrics.averages(totals)
+        skipped = len(self._feed.source) - totals["count"]
+        return metrics.averages(totals) | ({"skipped": skipped} if skipped else {})
 
 
-def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:
+def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> tuple[dict[str, float], int]:
     """Scores a trained model on the test split of the config it was trained with.
+
+    Args:
+      trained: the model.
+      arrays: {"test": source} where that config's dataset is "arrays".
 
     Returns:
       The scores, as `Evaluator` gives them, and the number of images.
@@ -55,7 +63,7 @@ def evaluate_run(trained: Trained) -> tuple[dict[str, float], int]:
       DataError: the data is not there, or has other classes than the model.
     """
     mesh = make_mesh()  # all devices at hand, whatever the run was trained on
-    feed = evaluation_feed(trained.config, mesh, trained.preprocess)
+    feed = evaluation_feed(trained.config, mesh, trained.preprocess, arrays)
     check_classes(feed, trained.class_names, f"{trained.config.dataset} {trained.config.pp.test}")
     variables = jax.device_put(trained.variables, replicated(mesh))
     evaluator = Evaluator(trained.model, feed, trained.preprocess)

@@ -1,7 +1,7 @@
 """What a config describes, built: devices, data and model."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from vit_jax.errors import ConfigError, DataError
 from vit_jax.mesh import batch_sharding, batch_shards, make_mesh
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import Model, create_model
+
+Arrays = Mapping[str, Source]  # splits passed from Python, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,12 @@ class Experiment:
         return self.train.source.class_names
 
 
-def build(config: Config) -> Experiment:
+def build(config: Config, arrays: Arrays | None = None) -> Experiment:
     """Opens the devices, the data and the model that a config describes.
+
+    Args:
+      config: all settings.
+      arrays: {split: source} where `config.dataset` is "arrays".
 
     Raises:
       ConfigError, DataError: what does not exist, or does not fit together.
@@ -54,8 +60,8 @@ def build(config: Config) -> Experiment:
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     check_batch(config, mesh)
     preprocess = make_preprocess(config)
-    train = training_feed(config, mesh, preprocess)
-    test = evaluation_feed(config, mesh, preprocess)
+    train = training_feed(config, mesh, preprocess, arrays)
+    test = evaluation_feed(config, mesh, preprocess, arrays)
     names = train.source.class_names
     check_classes(test, names, config.pp.test)
     if config.num_classes is not None and config.num_classes != len(names):
@@ -105,25 +111,31 @@ def make_model(config: Config, num_classes: int) -> Model:
     return model
 
 
-def training_feed(config: Config, mesh: Mesh, preprocess: Preprocess) -> Feed:
+def training_feed(
+    config: Config, mesh: Mesh, preprocess: Preprocess, arrays: Arrays | None = None
+) -> Feed:
     """Returns the training split as batches of `config.batch`."""
-    source = _open(config, config.pp.train)
+    source = _open(config, config.pp.train, arrays)
     return Feed(source, config.batch, _loading(config, mesh, preprocess))
 
 
-def evaluation_feed(config: Config, mesh: Mesh, preprocess: Preprocess) -> Feed:
+def evaluation_feed(
+    config: Config, mesh: Mesh, preprocess: Preprocess, arrays: Arrays | None = None
+) -> Feed:
     """Returns the test split as batches of about `config.batch_eval`.
 
     They are no larger than the split, and filled up to a multiple of the devices that share them;
     the score depends on neither.
     """
-    source, shards = _open(config, config.pp.test), batch_shards(mesh)
+    source, shards = _open(config, config.pp.test, arrays), batch_shards(mesh)
     batch = -(-min(config.batch_eval, len(source)) // shards) * shards
     return Feed(source, batch, _loading(config, mesh, preprocess))
 
 
-def _open(config: Config, split: str) -> Source:
-    return hold(open_dataset(config.dataset, split), config.cache_bytes, config.decode_threads)
+def _open(config: Config, split: str, arrays: Arrays | None) -> Source:
+    places = config.tfds_data_dir, config.tfds_manual_dir
+    source = open_dataset(config.dataset, split, arrays, *places)
+    return hold(source, config.cache_bytes, config.decode_threads, _bad_limit(config))
 
 
 def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
@@ -134,7 +146,12 @@ def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
         config.augment.crop_area,
         config.decode_threads,
         config.prefetch,
+        _bad_limit(config),
     )
+
+
+def _bad_limit(config: Config) -> int | None:
+    return config.bad_images_limit if config.bad_images == "skip" else None
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,10 +188,20 @@ class Recorder:
       total: steps of the run; the last one is always recorded.
       every: steps between two records.
       batch: images a step.
+      skipped: returns how many images could not be read so far; it joins `timing`, as it depends
+        on how far ahead images are read.
     """
 
-    def __init__(self, file: MetricsFile, console: Console, total: int, every: int, batch: int):
-        self._file, self._console = file, console
+    def __init__(
+        self,
+        file: MetricsFile,
+        console: Console,
+        total: int,
+        every: int,
+        batch: int,
+        skipped: Callable[[], int] = lambda: 0,
+    ):
+        self._file, self._console, self._skipped = file, console, skipped
         self._total, self._every, self._batch = total, every, batch
         self._speed = Throughput()
         self._waiting: tuple[int, Mapping[str, jax.Array]] | None = None
@@ -247,6 +257,8 @@ class Recorder:
         check_finite(step, values)
         if step % self._every == 0 or step == self._total:
             timing = self._speed.read()
+            if skipped := self._skipped():
+                timing["skipped_images"] = skipped
             self._file.write(step, values, timing)
             self._console.progress(step, values, timing)
 
@@ -275,7 +287,6 @@ def clock(seconds: float) -> str:
 
 def score_line(scores: Mapping[str, float], count: int) -> str:
     """Returns a test score in words; `train` and `evaluate` print the same."""
-    return (
-        f"test accuracy {100 * scores['accuracy']:.2f} %  loss {scores['loss']:.4f}  "
-        f"({count:,} images)"
-    )
+    skipped = int(scores.get("skipped", 0))
+    images = f"{count - skipped:,} images" + (f", {skipped:,} unreadable" if skipped else "")
+    return f"test accuracy {100 * scores['accuracy']:.2f} %  loss {scores['loss']:.4f}  ({images})"

@@ -16,7 +16,7 @@ from vit_jax.config import Config
 from vit_jax.data.augment_device import Augmentation
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
-from vit_jax.experiment import Experiment, build
+from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.stems import patch_size
@@ -38,12 +38,24 @@ class Result:
     exit_code: int = 0
 
 
-def train(config: Config, workdir: str, console: Console | None = None) -> Result:
+def train(
+    config: Config,
+    workdir: str,
+    console: Console | None = None,
+    arrays: Arrays | None = None,
+) -> Result:
     """Trains what a config describes, or goes on where an earlier run in the workdir stopped.
 
     The workdir then holds `config.json`, `metrics.jsonl`, `checkpoints/` and `report/`. The state
     after any step is a function of the config alone: a run that was killed, at whatever point, and
     started again ends with the same bits as one that was not.
+
+    Args:
+      config: all settings.
+      workdir: the folder of the run.
+      console: where progress is shown; None makes one.
+      arrays: {"train": source, "test": source} where `config.dataset` is "arrays", made by
+        `from_arrays` or any other `Source`; pass the same again to resume.
 
     Raises:
       ConfigError, DataError, CheckpointError: settings, data or workdir are not usable.
@@ -52,7 +64,7 @@ def train(config: Config, workdir: str, console: Console | None = None) -> Resul
     console = console or Console(quiet=jax.process_index() > 0)
     place, is_first = Workdir(workdir), jax.process_index() == 0
     place.check(config)
-    experiment = build(config)
+    experiment = build(config, arrays)
     with (
         StopSignals() as signals,
         WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
@@ -75,9 +87,12 @@ def train(config: Config, workdir: str, console: Console | None = None) -> Resul
 def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> Result:
     """Takes the steps that are left; the last state is saved, or on its way to disk."""
     first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
-    recorder = Recorder(file, console, total, config.progress_every, config.batch)
+    feed = run.experiment.train
+    recorder = Recorder(
+        file, console, total, config.progress_every, config.batch, lambda: feed.skipped
+    )
     scores, step = None, first
-    batches = recorder.timed(run.experiment.train.training(first, total))
+    batches = recorder.timed(feed.training(first, total))
     with console.showing(first, total):
         for step, batch in enumerate(batches, first + 1):
             state, measured = run.step(state, batch)

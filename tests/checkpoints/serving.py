@@ -24,10 +24,10 @@ class Served:
     """One file of the server.
 
     Attributes:
-        content, content_type: what is sent.
-        etag: its version; None sends none.
-        ranges: whether parts are sent; otherwise always the whole.
-        length: whether the length is told.
+      content, content_type: what is sent.
+      etag: its version; None sends none.
+      ranges: whether parts are sent; otherwise always the whole.
+      length: whether the length is told.
     """
 
     content: bytes
@@ -42,10 +42,10 @@ class Web:
     """What is served, what goes wrong, and what was asked.
 
     Attributes:
-        files: by path.
-        faults: taken from the front, one a request: a status, "hang", or the number of bytes
-            after which the connection is dropped, as ("drop", 100).
-        asked: the path and the Range of every request.
+      files: by path.
+      faults: taken from the front, one a request: a status, "hang", or the number of bytes
+          after which the connection is dropped, as ("drop", 100).
+      asked: the path and the Range of every request.
     """
 
     url: str = ""

@@ -1,15 +1,13 @@
 """Image folders: what is found, in which order, and what is said where something is missing."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from tests import golden
 from tests.data import pictures
-from vit_jax.data import folder
 from vit_jax.data.decoding import decode
 from vit_jax.data.folder import open_folder
+from vit_jax.data.held_out import is_test
 from vit_jax.errors import DataError
 
 PIXELS = pictures.noise(4, 5)
@@ -56,8 +54,8 @@ def test_a_dataset_below_a_hidden_folder_is_seen(tmp_path):
 
 @pytest.mark.parametrize("name", ["train", "val", "validation", "test"])
 def test_split_names(tmp_path, name):
-    _folder(tmp_path, f"{name}/a/1.png")
-    assert len(open_folder(tmp_path, name)) == 1
+    _folder(tmp_path, f"{name}/a/1.png", f"{name}/b/1.png")
+    assert len(open_folder(tmp_path, name)) == 2
 
 
 @pytest.mark.parametrize(
@@ -72,7 +70,14 @@ def test_split_names(tmp_path, name):
          "{root}/test/b: class 'b' has no images"),
         (["train/a/1.png", "test/a/3.png", "test/b/3.png"], "train",
          "{root}/train/b: class 'b' has no images"),
-        (["a/3.png"], "test", "{root}/a: class 'a' has no images in its test share; add images"),
+        (["a/3.png", "b/3.png"], "test", "{root}/a: class 'a' has no images in its test share;"),
+        (["a/x.txt", "b/x.txt"], "train", "{root}: holds no images in its 2 class folders"),
+        (["train/a/x.txt", "train/b/x.txt"], "train", "{root}/train: holds no images in its 2"),
+        (["a/1.png"], "train", "{root}: holds one class only ('a'); a classifier needs two"),
+        (["train/a/1.png"], "train", "{root}/train: holds one class only ('a'); a classifier"),
+        (["Cat/1.png", "cat/1.png"], "train", "{root}: classes 'Cat' and 'cat' differ in case"),
+        (["train/Cat/1.png", "test/cat/1.png"], "train", "{root}/train: classes 'Cat' and 'cat'"),
+        (["test/a/1.png", "val/a/1.png"], "train", "{root}: no split 'train'; has test, val"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_named_in_one_line(tmp_path, files, split, message):
@@ -93,7 +98,7 @@ def test_a_missing_folder_names_the_nearest(tmp_path):
 
 
 def test_a_file_that_vanishes_is_named(tmp_path):
-    source = open_folder(_folder(tmp_path, "train/a/1.png"), "train")
+    source = open_folder(_folder(tmp_path, "train/a/1.png", "train/b/1.png"), "train")
     source.paths[0].unlink()
     with pytest.raises(DataError, match=r"train/a/1\.png: cannot be read: No such file"):
         source[0]
@@ -118,8 +123,16 @@ def test_a_single_level_is_split_by_hash_and_adding_files_moves_none(tmp_path):
 
 def test_the_hash_of_a_path_never_changes():
     """Or models would be tested on what an earlier version of this program trained them on."""
-    held_out = [i for i in range(20) if folder._is_test(Path(f"cat/{i}.jpg"))]
+    held_out = [i for i in range(20) if is_test(f"cat/{i}.jpg")]
     assert held_out == [8, 11, 14]
+
+
+def test_the_folder_between_a_class_and_its_images_is_no_class(tmp_path):
+    _folder(tmp_path, "train/n01/images/n01_0.png", "train/n02/images/n02_0.png")
+    pictures.write(tmp_path, {"train/n01/n01_boxes.txt": b"n01_0.png\t0\t0\t62\t57\n"})
+    source = open_folder(tmp_path, "train")
+    assert source.class_names == ("n01", "n02")
+    assert _found(source, tmp_path) == ["train/n01/images/n01_0.png", "train/n02/images/n02_0.png"]
 
 
 def test_photographs():

@@ -34,9 +34,9 @@ def read_headers(path: str | Path) -> dict[str, Header]:
     """Returns {name: (dtype, shape)} in the file's order; no array is read.
 
     Raises:
-        CheckpointError: not a file of weights, or a damaged or deceiving one: what is declared
-            must agree with the bytes that are there, and stay below 64 GiB and 100 times the size
-            of the file.
+      CheckpointError: not a file of weights, or a damaged or deceiving one: what is declared
+          must agree with the bytes that are there, and stay below 64 GiB and 100 times the size
+          of the file.
     """
     file, kind = locate(path)
     return _READERS[kind].read_headers(file)
@@ -46,8 +46,8 @@ def read_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[
     """Returns {name: array} for `names`, or for all; all headers are checked first.
 
     Raises:
-        CheckpointError: as `read_headers`; also for a name that is not there, and for elements
-            that are cut off or do not agree with their checksum.
+      CheckpointError: as `read_headers`; also for a name that is not there, and for elements
+          that are cut off or do not agree with their checksum.
     """
     file, kind = locate(path)
     return _READERS[kind].read_arrays(file, names)

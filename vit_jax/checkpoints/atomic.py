@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     `path` is as it was.
 
     Raises:
-        CheckpointError: the file cannot be written.
+      CheckpointError: the file cannot be written.
     """
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

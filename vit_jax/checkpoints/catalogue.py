@@ -65,7 +65,7 @@ class Published:
       recommended: whether the official README recommends it, for its pre-training accuracy.
       preparation: of images. Official weights were evaluated by the official preprocessing.
       activation: in the MLPs, as the weights were trained: also where a copy in timm's or
-        transformers' format is read, whose libraries compute the erf form of GELU.
+      transformers' format is read, whose libraries compute the erf form of GELU.
       epsilon: of the LayerNorms.
       licence: as SPDX writes it, and where that is stated.
       sources: in the order in which to try them. The official bucket comes last: it may refuse.
@@ -101,7 +101,7 @@ def published(name: str) -> Published:
     """Returns the weights of a name or an alias; an ending ".npz" does not count.
 
     Raises:
-        CheckpointError: no such weights; it gives the nearest name.
+      CheckpointError: no such weights; it gives the nearest name.
     """
     by_name = _by_name()
     known = name.removesuffix(".npz")
@@ -145,11 +145,11 @@ def pretrained_path(pretrained_dir: str, model_or_filename: str) -> str:
     is the recommended one of the official README, which is chosen by the same figure.
 
     Args:
-        pretrained_dir: a folder, or its URL.
-        model_or_filename: as in the official config; ".npz" may stand at its end.
+      pretrained_dir: a folder, or its URL.
+      model_or_filename: as in the official config; ".npz" may stand at its end.
 
     Raises:
-        CheckpointError: an AugReg model of which no checkpoint is recommended.
+      CheckpointError: an AugReg model of which no checkpoint is recommended.
     """
     stem = model_or_filename.removesuffix(".npz")
     if "-" not in stem:

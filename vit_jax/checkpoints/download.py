@@ -35,16 +35,16 @@ def fetch(
     is resumed the next time. Of two processes the second waits for the first, and takes its file.
 
     Args:
-        url: https://, http://, hf://OWNER/NAME[@REVISION]/FILE (by huggingface_hub, the extra
-            `hub`), gs://BUCKET/PATH (over https, where the bucket is public; by gcsfs, where that
-            is installed and has credentials), file://, or a path, which is returned as it is.
-        sha256: what the file must have, in hexadecimal.
-        cache: a folder, in the place of `VIT_JAX_CACHE`; ~/.cache/vit_jax where both are absent.
-        mirrors: prefixes that stand for the server of the URL, tried after `VIT_JAX_MIRROR`.
+      url: https://, http://, hf://OWNER/NAME[@REVISION]/FILE (by huggingface_hub, the extra
+          `hub`), gs://BUCKET/PATH (over https, where the bucket is public; by gcsfs, where that
+          is installed and has credentials), file://, or a path, which is returned as it is.
+      sha256: what the file must have, in hexadecimal.
+      cache: a folder, in the place of `VIT_JAX_CACHE`; ~/.cache/vit_jax where both are absent.
+      mirrors: prefixes that stand for the server of the URL, tried after `VIT_JAX_MIRROR`.
 
     Raises:
-        CheckpointError: no copy can be had; it names every place that was tried, and its answer.
-            Also if `VIT_JAX_OFFLINE=1` forbids to ask, or a local file has another SHA-256.
+      CheckpointError: no copy can be had; it names every place that was tried, and its answer.
+          Also if `VIT_JAX_OFFLINE=1` forbids to ask, or a local file has another SHA-256.
     """
     source = str(url)
     kind = locations.scheme(source)

@@ -75,12 +75,12 @@ def locate(path: str | Path) -> tuple[Path, Kind]:
     """Returns the file of weights that `path` means, and what kind of file it is.
 
     Args:
-        path: an npz or safetensors file of any name, the index of a sharded safetensors model, or
-            a folder with model.safetensors or that index.
+      path: an npz or safetensors file of any name, the index of a sharded safetensors model, or
+          a folder with model.safetensors or that index.
 
     Raises:
-        CheckpointError: there is no such file, it cannot be read, or it is of another kind; then
-            it says which, and what to do.
+      CheckpointError: there is no such file, it cannot be read, or it is of another kind; then
+          it says which, and what to do.
     """
     path = Path(path)
     if path.is_dir():

@@ -27,8 +27,8 @@ class WorkdirLock:
     warning says so, and the run goes on without.
 
     Raises:
-        CheckpointError: on entry, if another writer holds the workdir; it names host, process id
-            and since when. Also if the lock file cannot be opened.
+      CheckpointError: on entry, if another writer holds the workdir; it names host, process id
+          and since when. Also if the lock file cannot be opened.
     """
 
     def __init__(self, workdir: str | Path):
@@ -94,7 +94,7 @@ def waiting(path: Path) -> Iterator[None]:
     Where files cannot be locked a warning says so, and the block runs without.
 
     Raises:
-        OSError: the file cannot be opened.
+      OSError: the file cannot be opened.
     """
     with path.open("a", encoding="utf-8") as file:
         try:

@@ -72,8 +72,8 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     at all. bfloat16 is stored as NumPy and the official files do, as raw 2-byte elements.
 
     Raises:
-        CheckpointError: a name or a dtype that would not be read back, or the file cannot be
-            written.
+      CheckpointError: a name or a dtype that would not be read back, or the file cannot be
+          written.
     """
     path = Path(path)
     for name, array in arrays.items():

@@ -79,8 +79,8 @@ def write_safetensors(
     The file appears whole or not at all.
 
     Raises:
-        CheckpointError: a dtype that would not be read back, a name that the format keeps for
-            itself, or the file cannot be written.
+      CheckpointError: a dtype that would not be read back, a name that the format keeps for
+          itself, or the file cannot be written.
     """
     path = Path(path)
     for name, array in arrays.items():

@@ -58,8 +58,8 @@ def download(url: str, part: Path, report: Report) -> None:
     what has arrived is kept, also after an error or Ctrl-C.
 
     Raises:
-        CheckpointError: the server refuses, does not answer, or sends a web page.
-        OSError: `part` cannot be written.
+      CheckpointError: the server refuses, does not answer, or sends a web page.
+      OSError: `part` cannot be written.
     """
     failures = 0
     while True:

@@ -23,34 +23,55 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
 
+# What a folder may hold, told by content. Pillow's other formats stay shut: one of them starts an
+# interpreter for a page description language.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# What a header may claim before its image is unpacked: 0.4 GB as RGB. Pillow has its own limit,
+# a third higher, but any program may take it off, and many do.
+MAX_PIXELS = 2**27
+
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 
 def decode(data: bytes | UInt8[np.ndarray, "h w c"], name: str) -> Image.Image:
     """Returns an encoded image, or an array of RGB pixels, as an RGB image.
 
-    The EXIF orientation is applied, the first frame of an animation taken, transparency laid on
-    white, and 16-bit grey scaled down to 8 bits, as TensorFlow does, by leaving the low byte out.
+    The format is told by the content, whatever the file is called. The EXIF orientation is applied,
+    the first frame of an animation taken, transparency laid on white, and 16 bits scaled down to 8,
+    as TensorFlow does, by leaving the low byte out. Grey and palettes become RGB, and so does CMYK,
+    without its colour profile and with 0 as full ink in a JPEG, as Adobe's programs write it.
 
     Args:
       data: the content of an image file, or RGB pixels.
       name: what to call the image in an error.
 
     Raises:
-      DataError: not an image that can be read, or one whose header claims more pixels than Pillow
-        unpacks (179 million: `2 * PIL.Image.MAX_IMAGE_PIXELS`).
+      DataError: not an image that can be read, or one whose header claims more than `MAX_PIXELS`,
+        which is refused before any are unpacked.
     """
     if isinstance(data, np.ndarray):
         return Image.fromarray(data)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image)
             image.load()
             return _to_rgb(_upright(image))
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: not an image of a known format") from error
+        known = ", ".join(FORMATS)
+        raise DataError(f"{name}: not an image of a known format ({known})") from error
     except Exception as error:  # Pillow's parsers raise whatever damaged bytes lead them to
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: not a readable image: {reason}") from error
+
+
+def _check_size(image: Image.Image) -> None:
+    """Refuses a decompression bomb: a small file that claims to be a giant image."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"its header claims {width} x {height} pixels, more than {MAX_PIXELS:,}; make it "
+            "smaller, or take it out"
+        )
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -85,7 +106,10 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("float pixels have no known range; save them as 8 or 16 bits")
     if values.min() < 0 or values.max() > 0xFFFF:
         raise ValueError("pixels outside 0 … 65,535; save them as 8 or 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    grey = (values >> 8).astype(np.uint8)
+    if "transparency" in image.info:  # of a PNG: the one value that lets the background through
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey).convert("RGB")
 
 
 def crop_and_resize(

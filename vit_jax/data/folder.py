@@ -1,106 +1,129 @@
 """Image folders: `{train,test}/CLASS/*`, or one `CLASS/` level split by a hash of the path."""
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vit_jax.data.sources import FileSource
+from vit_jax.data.flat_split import flat_labels
+from vit_jax.data.folder_index import FolderIndex, index_folder
+from vit_jax.data.held_out import is_test
+from vit_jax.data.sources import FilePaths, FileSource
 from vit_jax.errors import DataError, nearest
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SPLITS = ("train", "val", "validation", "test")
-# Share of a folder without split folders that is held out, in percent.
-TEST_PERCENT = 20
+# The folder between a class or a split and its images, in TinyImageNet: never a class by itself.
+_IMAGES = "images"
 
 
 def open_folder(folder: str | Path, split: str) -> FileSource:
     """Returns one split of an image folder.
 
     With split folders (train, val, validation, test) the classes are the folder names found in any
-    of them, sorted, and each of them must be in every split used. Without, the folder's own
-    sub-folders are the classes, and about 20 % of the files, chosen by a hash of their relative
-    path, are "test", the rest "train": adding a file moves no other.
+    of them, sorted, and each of them must be in every split used. A split whose images have no
+    class folders, as ImageNet's and TinyImageNet's `val`, needs a file of labels (`flat_split`).
+    Without split folders, the folder's own sub-folders are the classes, and about 20 % of the
+    files, chosen by a hash of their relative path, are "test", the rest "train".
 
     Raises:
-      DataError: no such folder or split, no class, or a class without images.
+      DataError: no such folder or split, fewer than two classes, a class without images, or class
+        names that differ in case only.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: no such image folder{_nearest_folder(root)}")
-    parts = {part.name: part for part in _folders(root) if part.name in SPLITS}
-    return _one_part(root, parts, split) if parts else _hashed_part(root, split)
+    index = index_folder(root)
+    parts = [name for name in index.folders() if name in SPLITS]
+    return _one_part(index, parts, split) if parts else _hashed_part(index, split)
 
 
-def _one_part(root: Path, parts: dict[str, Path], split: str) -> FileSource:
-    """Reads root/SPLIT/CLASS/*."""
+def _one_part(index: FolderIndex, parts: Sequence[str], split: str) -> FileSource:
+    """Reads root/SPLIT/CLASS/*, or root/SPLIT/* with a file of labels."""
+    root = index.root
     if split not in parts:
         raise DataError(
-            f"{root}: no split {split!r}; has {', '.join(sorted(parts))} (set config.pp.test or "
+            f"{root}: no split {split!r}; has {', '.join(parts)} (set config.pp.test or "
             "config.pp.train)"
         )
-    classes = sorted(
-        {part.name for split_folder in parts.values() for part in _folders(split_folder)}
-    )
-    files = {name: _images(parts[split] / name) for name in classes}
-    return _source(parts[split], files)
+    folders = {name for part in parts if not _is_flat(index, part) for name in index.folders(part)}
+    classes = _checked(root / split, folders)
+    found = index.images(split)
+    if not _is_flat(index, split):
+        _check_any(root / split, found)
+        return _source(index, split, {name: found.get(name, []) for name in classes})
+    images = sorted(index.loose(split) + found.get(_IMAGES, []), key=lambda path: Path(path).name)
+    given = flat_labels(root, split, images, classes)
+    files: dict[str, list[str]] = {name: [] for name in classes}
+    for image, name in zip(images, given, strict=True):
+        files[name].append(image)
+    return _joined(index, files)
 
 
-def _hashed_part(root: Path, split: str) -> FileSource:
+def _is_flat(index: FolderIndex, split: str) -> bool:
+    """Returns whether a split has images, but no folders of classes."""
+    folders = index.folders(split)
+    return folders == [_IMAGES] or (not folders and bool(index.loose(split)))
+
+
+def _hashed_part(index: FolderIndex, split: str) -> FileSource:
     """Reads the share of root/CLASS/* whose hash falls into the split."""
     if split not in ("train", "test"):
         raise DataError(
-            f"{root}: no split {split!r}; a folder without split folders has train and test"
+            f"{index.root}: no split {split!r}; a folder without split folders has train and test"
         )
+    _checked(index.root, index.folders())
+    images = index.images()
+    _check_any(index.root, images)
     files = {
-        part.name: [
-            path for path in _images(part) if _is_test(path.relative_to(root)) == (split == "test")
-        ]
-        for part in _folders(root)
+        name: [path for path in paths if is_test(path) == (split == "test")]
+        for name, paths in images.items()
     }
-    return _source(root, files, hashed=split)
+    return _source(index, "", files, hashed=split)
 
 
-def _source(root: Path, files: dict[str, list[Path]], hashed: str | None = None) -> FileSource:
+def _checked(place: Path, names: Iterable[str]) -> list[str]:
+    """Returns the names of the classes in order; there must be two, told apart by any system."""
+    classes = sorted(names)
+    if not classes:
+        raise DataError(f"{place}: holds no class folders; expected {place}/CLASS/*.jpg")
+    if len(classes) == 1:
+        raise DataError(
+            f"{place}: holds one class only ({classes[0]!r}); a classifier needs two or more"
+        )
+    by_lower: dict[str, str] = {}
+    for name in classes:
+        other = by_lower.setdefault(name.lower(), name)
+        if other != name:
+            raise DataError(
+                f"{place}: classes {other!r} and {name!r} differ in case only; rename or join them"
+            )
+    return classes
+
+
+def _source(
+    index: FolderIndex, split: str, files: Mapping[str, list[str]], hashed: str | None = None
+) -> FileSource:
     """Joins the files of all classes; every class needs at least one."""
-    if not files:
-        raise DataError(f"{root}: holds no class folders; expected {root}/CLASS/*.jpg")
     for name, paths in files.items():
         if not paths:
             why = f" in its {hashed} share; add images, or split train/ and test/ yourself"
-            raise DataError(f"{root / name}: class {name!r} has no images{why if hashed else ''}")
-    labels = [label for label, paths in enumerate(files.values()) for _ in paths]
+            where = index.root / split / name
+            raise DataError(f"{where}: class {name!r} has no images{why if hashed else ''}")
+    return _joined(index, files)
+
+
+def _check_any(place: Path, files: Mapping[str, list[str]]) -> None:
+    if not any(files.values()):
+        raise DataError(f"{place}: holds no images in its {len(files)} class folders")
+
+
+def _joined(index: FolderIndex, files: Mapping[str, list[str]]) -> FileSource:
+    counts = [len(paths) for paths in files.values()]
     return FileSource(
-        [path for paths in files.values() for path in paths],
-        np.asarray(labels, np.int32),
+        FilePaths(index.root, [path for paths in files.values() for path in paths]),
+        np.repeat(np.arange(len(counts), dtype=np.int32), counts),
         tuple(files),
     )
-
-
-def _folders(root: Path) -> list[Path]:
-    """Returns the visible sub-folders, in the order of their names."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-
-
-def _images(folder: Path) -> list[Path]:
-    """Returns the image files below a folder, at any depth, in a fixed order."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not _hidden(path, folder) and path.is_file()
-    )
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part[0] == "." for part in path.relative_to(folder).parts)
-
-
-def _is_test(relative: Path) -> bool:
-    digest = hashlib.sha256(relative.as_posix().encode()).digest()
-    return int.from_bytes(digest[:8], "big") % 100 < TEST_PERCENT
 
 
 def _nearest_folder(root: Path) -> str:

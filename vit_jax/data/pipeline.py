@@ -15,10 +15,12 @@ import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
+from PIL import Image
 
 from vit_jax.data import decoding, sampling
 from vit_jax.data.augment_host import example_generator, random_box
 from vit_jax.data.preprocess import Preprocess
+from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource, Source
 from vit_jax.mesh import replicated
 
@@ -27,6 +29,7 @@ T = TypeVar("T")
 Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]  # what is known of a batch before decoding
 Row = dict[str, int]  # one entry of it
+Decoder = Callable[[Row], dict[str, Any]]  # adds what is known of the entry after decoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Loading:
       crop_area: share of the image that a training crop covers; None takes the whole image.
       threads: host threads that decode.
       prefetch: batches prepared ahead.
+      bad_limit: unreadable images that are skipped before one is an error; None skips none.
     """
 
     preprocess: Preprocess
@@ -48,6 +52,7 @@ class Loading:
     crop_area: tuple[float, float] | None = None
     threads: int = 4
     prefetch: int = 2
+    bad_limit: int | None = None
 
 
 class Feed:
@@ -61,20 +66,34 @@ class Feed:
     def __init__(self, source: Source, batch: int, loading: Loading):
         self.source, self.batch, self.loading = source, batch, loading
         self.resident = isinstance(source, ArraySource)
+        self._reader = Reader(source, loading.bad_limit)
         self._rows = sampling.process_slice(batch, jax.process_index(), jax.process_count())
         if isinstance(source, ArraySource):
             whole = replicated(loading.sharding.mesh)
             self._images = jax.make_array_from_process_local_data(whole, source.images)
             self._gather = jax.jit(_gather, out_shardings=loading.sharding)
 
+    @property
+    def skipped(self) -> int:
+        """Number of images found unreadable so far, in this process."""
+        if isinstance(self.source, ArraySource) and self.source.stand_ins is not None:
+            return int((self.source.stand_ins != np.arange(len(self.source))).sum())
+        return self._reader.skipped
+
     def training(self, first: int, last: int) -> Iterator[Batch]:
-        """Yields the batches of steps first … last - 1."""
-        return self._batches(range(first, last), self._training_rows, self._training_image)
+        """Yields the batches of steps first … last - 1.
+
+        In the place of an image that cannot be read stands the next one that can, with its label.
+        """
+        return self._batches(range(first, last), self._training_rows, self._training_example)
 
     def evaluation(self) -> Iterator[Batch]:
-        """Yields every example once, in order, the last batch padded."""
+        """Yields every example once, in order, the last batch padded.
+
+        An image that cannot be read has mask 0, as padding has: it counts neither way.
+        """
         steps = range(sampling.evaluation_steps(self.batch, len(self.source)))
-        return self._batches(steps, self._evaluation_rows, self._evaluation_image)
+        return self._batches(steps, self._evaluation_rows, self._evaluation_example)
 
     def _training_rows(self, step: int) -> Rows:
         epochs, indices = sampling.training_rows(
@@ -87,27 +106,35 @@ class Feed:
         return {"index": indices[self._rows], "mask": mask[self._rows]}
 
     def _batches(
-        self, steps: range, rows: Callable[[int], Rows], image: Callable[[Row], np.ndarray]
+        self, steps: range, rows: Callable[[int], Rows], decode: Decoder
     ) -> Iterator[Batch]:
         if self.resident or not steps:
             made = (self._resident_batch(rows(step)) for step in steps)
         else:
-            decoded = _DecodedRows(steps, rows, image)
+            decoded = _DecodedRows(steps, rows, decode)
             made = (self._put(batch) for batch in decoded.batches(self.loading))
         return ahead(made, self.loading.prefetch)
 
     def _resident_batch(self, rows: Rows) -> Batch:
-        batch = self._put(rows)
-        return batch | {"image": self._gather(self._images, batch["index"])}
+        assert isinstance(self.source, ArraySource)
+        taken = index = rows["index"]
+        if self.source.stand_ins is not None:
+            taken = self.source.stand_ins[index]
+            if "mask" in rows:
+                rows["mask"] = rows["mask"] * (taken == index)
+        batch = self._put({**rows, "label": self.source.labels[taken], "taken": taken})
+        return batch | {"image": self._gather(self._images, batch.pop("taken"))}
 
     def _put(self, rows: Rows) -> Batch:
         """Sends this process's rows to the devices that hold its share of the batch."""
-        rows = {**rows, "label": self.source.labels[rows["index"]]}
         put = functools.partial(jax.make_array_from_process_local_data, self.loading.sharding)
         return {name: put(value) for name, value in rows.items()}
 
-    def _training_image(self, row: Row) -> np.ndarray:
-        image = self._decode(row["index"])
+    def _training_example(self, row: Row) -> dict[str, Any]:
+        image, label = self._reader.read_or_next(row["index"])
+        return {"image": self._training_crop(image, row), "label": np.int32(label)}
+
+    def _training_crop(self, image: Image.Image, row: Row) -> np.ndarray:
         area, preprocess = self.loading.crop_area, self.loading.preprocess
         if area is None:  # the central crop of `preprocess.resize` is for evaluation only
             return dataclasses.replace(preprocess, resize=None).pixels(image)
@@ -115,29 +142,35 @@ class Feed:
         box = random_box(generator, image.size, area)
         return decoding.crop_and_resize(image, box, preprocess.size, antialias=preprocess.antialias)
 
-    def _evaluation_image(self, row: Row) -> np.ndarray:
-        return self.loading.preprocess.pixels(self._decode(row["index"]))
+    def _evaluation_example(self, row: Row) -> dict[str, Any]:
+        found, preprocess = self._reader.read(row["index"]), self.loading.preprocess
+        if found is None:
+            blank = np.zeros((*preprocess.size, 3), np.uint8)
+            return {"image": blank, "label": np.int32(0), "mask": np.float32(0)}
+        image, label = found
+        return {"image": preprocess.pixels(image), "label": np.int32(label)}
 
-    def _decode(self, index: int) -> Any:
-        data, _ = self.source[index]
-        return decoding.decode(data, self.source.name(index))
 
-
-def hold(source: Source, limit: int, threads: int = 4) -> Source:
+def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = None) -> Source:
     """Returns the examples as an ArraySource if all have one size and fit in `limit` bytes.
 
     Otherwise the source comes back as it is. The size of the first image decides whether decoding
-    the others is tried at all.
+    the others is tried at all. Of images that cannot be read, `bad_limit` are skipped.
     """
     if isinstance(source, ArraySource):
         return source
-    first = np.asarray(decoding.decode(source[0][0], source.name(0)))
+    reader = Reader(source, bad_limit)
+    first = np.asarray(reader.read_or_next(0)[0])
     if first.nbytes * len(source) > limit:
         return source
-    images = np.empty((len(source), *first.shape), np.uint8)
+    images = np.zeros((len(source), *first.shape), np.uint8)
+    labels = np.zeros(len(source), np.int32)
 
     def fill(index: int) -> bool:
-        image = decoding.decode(source[index][0], source.name(index))
+        found = reader.read(index)
+        if found is None:
+            return True
+        image, labels[index] = found
         if image.size != (first.shape[1], first.shape[0]):
             return False
         images[index] = np.asarray(image)
@@ -145,7 +178,7 @@ def hold(source: Source, limit: int, threads: int = 4) -> Source:
 
     if not _all_in_threads(fill, len(source), threads):
         return source
-    return ArraySource(images, source.labels, source.class_names)
+    return ArraySource(images, labels, source.class_names, reader.stand_ins())
 
 
 def _all_in_threads(function: Callable[[int], bool], count: int, threads: int) -> bool:
@@ -164,10 +197,8 @@ def _gather(images: jax.Array, indices: jax.Array) -> jax.Array:
 class _DecodedRows:
     """The rows of some steps with their images, decoded when asked for: a Grain source."""
 
-    def __init__(
-        self, steps: range, rows: Callable[[int], Rows], image: Callable[[Row], np.ndarray]
-    ):
-        self._steps, self._image = steps, image
+    def __init__(self, steps: range, rows: Callable[[int], Rows], decode: Decoder):
+        self._steps, self._decode = steps, decode
         self._rows = functools.lru_cache(maxsize=64)(rows)
         self._batch = len(rows(steps[0])["index"])
 
@@ -177,7 +208,7 @@ class _DecodedRows:
     def __getitem__(self, index: int) -> dict[str, Any]:
         step, place = divmod(int(index), self._batch)
         row = {name: values[place] for name, values in self._rows(self._steps[step]).items()}
-        return {**row, "image": self._image({name: int(value) for name, value in row.items()})}
+        return {**row, **self._decode({name: int(value) for name, value in row.items()})}
 
     def batches(self, loading: Loading) -> Iterable[Rows]:
         """Returns whole batches in order, read ahead by Grain's threads."""

@@ -6,7 +6,7 @@ A source has a length, class names, and `source[i] → (encoded image or uint8 a
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -41,11 +41,19 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:
-    """Images of one size in memory: `images` (n, h, w, 3) uint8 and `labels` (n,)."""
+    """Images of one size in memory.
+
+    Attributes:
+      images, labels: (n, h, w, 3) and (n,).
+      class_names: names of all classes.
+      stand_ins: for each example the one to train on in its place, which is another where its own
+        image could not be read; None where all could.
+    """
 
     images: UInt8[np.ndarray, "n h w 3"]
     labels: Int32[np.ndarray, "n"]
     class_names: tuple[str, ...]
+    stand_ins: Int32[np.ndarray, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,6 +63,28 @@ class ArraySource:
 
     def name(self, index: int) -> str:
         return f"example {index}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FilePaths(Sequence[Path]):
+    """Paths below a folder, kept as strings: a million of them take a fifth of the memory."""
+
+    root: Path
+    names: Sequence[str]  # relative to the root
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "FilePaths": ...
+
+    def __getitem__(self, index: int | slice) -> "Path | FilePaths":
+        if isinstance(index, slice):
+            return FilePaths(self.root, self.names[index])
+        return self.root / self.names[index]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,11 @@ RETIRED = {
 # What may differ between a workdir and the command that resumes it: no number it reports depends
 # on these, or (the mesh) only by the order of float additions.
 HARMLESS = frozenset({
+    "bad_images_limit",
     "cache_bytes",
     "decode_threads",
+    "tfds_data_dir",
+    "tfds_manual_dir",
     "prefetch",
     "batch_eval",
     "checkpoint_every",

@@ -1,10 +1,34 @@
 """Settings of the data: where images come from, and what happens to them."""
 
-from vit_jax.settings.rules import AREA, BELOW_ONE, COLOUR, NOT_NEGATIVE, POSITIVE, SPREAD, Key
+from vit_jax.settings.rules import (
+    AREA,
+    BELOW_ONE,
+    COLOUR,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SPREAD,
+    Key,
+    one_of,
+)
 
 DATA: dict[str, Key] = {
     # Data
-    "dataset": Key("digits", "'digits', or the path of an image folder ({train,test}/CLASS/*)."),
+    "dataset": Key(
+        "digits",
+        "'digits'; the path of an image folder ({train,test}/CLASS/*) or of an .npz file (x_train, "
+        "y_train, x_test, y_test); a name of TensorFlow Datasets ('cifar10', "
+        "'imagenet_resized/64x64'); or 'arrays', for those passed in Python.",
+    ),
+    "tfds_data_dir": Key(
+        None, "Where TFDS keeps prepared datasets; None is ~/tensorflow_datasets.", None, str
+    ),
+    "tfds_manual_dir": Key(
+        None,
+        "Where files lie that TFDS may not download (ImageNet); None is downloads/manual of "
+        "tfds_data_dir.",
+        None,
+        str,
+    ),
     "num_classes": Key(
         None, "Classes expected in the data; None takes what is there.", POSITIVE, int
     ),
@@ -13,9 +37,18 @@ DATA: dict[str, Key] = {
         "Images of one size stay on the device whole if they take at most so many bytes.",
         NOT_NEGATIVE,
     ),
+    "bad_images": Key(
+        "fail",
+        "An image that cannot be read: 'fail' names it and stops; 'skip' trains on the next one in "
+        "its place, leaves it out of the score, and says so.",
+        one_of("fail", "skip"),
+    ),
+    "bad_images_limit": Key(
+        100, "bad_images='skip': unreadable images of a split past which the run stops.", POSITIVE
+    ),
     "decode_threads": Key(4, "Host threads that read and decode images.", POSITIVE),
     "prefetch": Key(2, "Batches prepared ahead of the step.", POSITIVE),
-    "pp.train": Key("train", "Split to train on."),
+    "pp.train": Key("train", "Split to train on; of TFDS also a part of one: 'train[:98%]'."),
     "pp.test": Key("test", "Split to evaluate on."),
     "pp.crop": Key(224, "Height and width of the images the model sees, in pixels.", POSITIVE),
     "pp.resize": Key(
