@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vit_jax.models.zoo import create_model, list_models
     from vit_jax.pretrained import load_pretrained, load_run
     from vit_jax.recipes import load_config
+    from vit_jax.release import save_pretrained
 
 _HOMES = {
     "create_model": "vit_jax.models.zoo",
@@ -21,6 +22,7 @@ _HOMES = {
     "load_config": "vit_jax.recipes",
     "load_pretrained": "vit_jax.pretrained",
     "load_run": "vit_jax.pretrained",
+    "save_pretrained": "vit_jax.release",
 }
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "load_config",
     "load_pretrained",
     "load_run",
+    "save_pretrained",
 ]
 
 

@@ -97,7 +97,7 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
     size = pixels_of(weights.grid, weights.fields)
     if size is None and weights.fields.get("stem") and weights.grid is not None:
         size = _size_of_table(weights)
-    preprocess = Preprocess(**known) if known else None
+    preprocess = Preprocess.from_dict(dict(known)) if known else None
     if preprocess is None and size is not None:
         preprocess = Preprocess(size)
     origin = Origin(

@@ -81,7 +81,8 @@ def adapt(
         the model lacks is dropped; None refuses both.
 
     Returns:
-      {our path: array} for all of `wanted`, and the report.
+      {our path: array} for all of `wanted`, as float32, which keeps every bit of dtypes with fewer;
+      and the report.
 
     Raises:
       CheckpointError: all that is missing, extra or of another shape, in one error.
@@ -92,7 +93,8 @@ def adapt(
             kept[path] = np.full(shape, change.head_bias * path.endswith("bias"), np.float32)
             new[path] = "zeros" if path.endswith("kernel") else f"{change.head_bias:g}"
         elif path in arrays:
-            kept[path], done = _fitted(path, arrays[path], tuple(shape), change, problems)
+            array = np.asarray(arrays[path], np.float32)
+            kept[path], done = _fitted(path, array, tuple(shape), change, problems)
             reshaped |= {path: done} if done else {}
         else:
             new[path] = "its initial values"

@@ -36,8 +36,10 @@ def fields_of(shapes: Shapes, hints: Mapping[str, Any], where: str) -> Fields:
             f"{where}: has {what}, so its architecture cannot be told from the arrays; name it: "
             "model_name=… (vit_jax models lists the names)"
         )
-    read = _mixer(shapes) if is_mixer else _transformer(shapes, hints)
-    return merged(read, hints)
+    if is_mixer:  # which has no encoder that hints could speak of
+        others = {name: value for name, value in hints.items() if name != "transformer"}
+        return merged(_mixer(shapes), others)
+    return merged(_transformer(shapes, hints), hints)
 
 
 def merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> Fields:

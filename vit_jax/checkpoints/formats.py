@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.checkpoints import architecture, big_vision, mapping, official, timm, transformers
-from vit_jax.checkpoints.arrays import check_finite, read_arrays, read_headers
+from vit_jax.checkpoints.arrays import check_finite, read_arrays, read_headers, read_metadata
 from vit_jax.checkpoints.headers import Header
 from vit_jax.checkpoints.mapping import Shape, Table
 from vit_jax.errors import CheckpointError
@@ -20,6 +20,7 @@ logger = logging.getLogger("vit_jax")
 
 Config = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
+OURS = "vit_jax"  # in a config.json that we wrote: what its format has no words for
 _NAMED = 5  # names of arrays shown in an error
 
 
@@ -82,15 +83,14 @@ class Weights:
         mapping.check(self.reading, wanted, self.layout.table, self.where)
 
     def load(self) -> dict[str, np.ndarray]:
-        """Reads the arrays, as float32, which keeps every bit of those with fewer.
+        """Reads the arrays, {our path: array}, of the dtypes that they are stored in.
 
         Raises:
           CheckpointError: damaged bytes, or values that are not finite.
         """
         arrays = read_arrays(self.where)
         check_finite(arrays, self.where)
-        ours = mapping.read(self.layout.table, self.layout.prepared(arrays)).arrays
-        return {path: np.asarray(array, np.float32) for path, array in ours.items()}
+        return mapping.read(self.layout.table, self.layout.prepared(arrays)).arrays
 
 
 def open_weights(
@@ -117,6 +117,7 @@ def open_weights(
     if processor is None:
         processor = read_config(Path(path), "preprocessor_config.json")
     layout = layout_of(headers, str(path), config, processor, hints or {})
+    layout = _with_ours(layout, config.get(OURS) or {})
     reading = mapping.read(layout.table, layout.prepared(mapping.shapes_alone(headers)))
     shapes = {name: array.shape for name, array in reading.arrays.items()}
     known = architecture.merged(layout.hints, hints or {})
@@ -151,17 +152,32 @@ def layout_of(
 
 
 def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:
-    """Returns what a JSON file in the folder, or beside the file, says; {} where there is none."""
+    """Returns what a JSON file says that is inside the weights, beside them or in their folder.
+
+    `write_weights` puts it inside a safetensors file that stands alone; {} where there is none.
+    """
+    inside = read_metadata(path).get(name) if path.is_file() else None
     file = (path if path.is_dir() else path.parent) / name
-    if not file.is_file():
+    if inside is None and not file.is_file():
         return {}
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(inside or file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: not readable as JSON: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{file}: is no JSON object; it must hold the fields of a model")
     return config
+
+
+def _with_ours(layout: Layout, ours: Config) -> Layout:
+    """Adds what our own part of a config says, which wins over what it says in others' words."""
+    names = ours.get("class_names")
+    return dataclasses.replace(
+        layout,
+        hints=architecture.merged(layout.hints, ours.get("fields") or {}),
+        preprocess=ours.get("preprocess") or layout.preprocess,
+        class_names=tuple(names) if names else layout.class_names,
+    )
 
 
 def _timm(

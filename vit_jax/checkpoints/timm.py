@@ -182,9 +182,10 @@ def preprocess(config: Config) -> dict[str, Any] | None:
     if "input_size" not in given:
         return None
     size, crop = tuple(given["input_size"][1:]), given.get("crop_pct", 0.9)
+    squashed = given.get("crop_mode") == "squash" and crop == 1
     return {
         "size": size,
-        "resize": int(min(size) / crop),
+        "resize": None if squashed else int(min(size) / crop),
         "interpolation": given.get("interpolation", "bicubic"),
         "antialias": True,
         "mean": tuple(given.get("mean", (0.485, 0.456, 0.406))),
@@ -199,7 +200,7 @@ def labels(config: Config) -> tuple[str, ...] | None:
 
 
 def _pretrained(config: Config) -> Mapping[str, Any]:
-    return config.get("pretrained_cfg") or {}
+    return config.get("pretrained_cfg") or config  # older ones have all of it at the top
 
 
 def _argument(config: Config, name: str) -> Any:
