@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "grids", "processes", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
-    ("state", "step", "experiment", "pretrained", "evaluate"),
+    ("state", "step", "experiment", "origin", "pretrained", "finetune", "release", "evaluate"),
     ("train", "predict", "listing"),
     ("commands", "main", "__init__"),
 )

@@ -69,11 +69,11 @@ def check_agreed(what: str, content: str) -> None:
         )
 
 
-def any_of(flag: bool) -> bool:
-    """Returns whether the flag is set in any process; all must ask at the same time."""
+def largest(number: int) -> int:
+    """Returns the largest of all processes' numbers; all must ask at the same time."""
     if jax.process_count() == 1:
-        return flag
-    return bool(np.asarray(multihost_utils.process_allgather(np.int32(flag))).any())
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
 
 
 def as_first(decide: Callable[[], int | None]) -> int | None:

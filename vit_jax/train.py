@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vit_jax.data.augment_device import Augmentation
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Arrays, Experiment, build
+from vit_jax.finetune import settled, starting_variables, weights_of
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.stems import patch_size
@@ -63,13 +65,12 @@ def train(
     """
     place, is_first = Workdir(workdir), processes.is_first()
     console = console or Console(quiet=not is_first)
+    config = place.inherited(config)
     place.check(config)
-    experiment = build(config, arrays)
-    processes.check_agreed("config", to_json(config))
-    processes.check_agreed(
-        config.dataset,
-        repr((len(experiment.train.source), len(experiment.test.source), experiment.class_names)),
-    )
+    experiment = build(config if place.config.exists() else settled(config), arrays)
+    config = experiment.config
+    processes.check_agreed("settings", to_json(config))
+    processes.check_agreed(config.dataset, experiment.data())
     with (
         StopSignals() as signals,
         WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
@@ -142,7 +143,7 @@ class Run:
             config.seed,
             ema=config.ema_decay > 0,
         )
-        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial))
+        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial, None))
         step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
         self.step = compiled(step, experiment.mesh, self._abstract)
         self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
@@ -152,7 +153,8 @@ class Run:
         restored = self.store.restore(self._abstract)
         if restored is None:
             shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract)
-            return jax.jit(self._initial, out_shardings=shardings)()
+            start = starting_variables(self.experiment)
+            return jax.jit(self._initial, out_shardings=shardings)(start)
         self._check_same_data(restored.metadata)
         console.say(f"resuming after step {restored.step}")
         return restored.state
@@ -162,10 +164,10 @@ class Run:
 
         Several processes ask each other only every `progress_every` steps, as it takes time.
         """
-        received = self.signals.received is not None  # read once: it may come at any moment
-        if jax.process_count() == 1:
-            return received
-        return step % self.experiment.config.progress_every == 0 and processes.any_of(received)
+        if jax.process_count() == 1 or step % self.experiment.config.progress_every == 0:
+            number = processes.largest(self.signals.received or 0)  # it may come at any moment
+            self.signals.obeyed = signal.Signals(number) if number else None
+        return self.signals.obeyed is not None
 
     def metadata(self) -> dict[str, Any]:
         """Returns what a checkpoint says of itself besides its arrays."""
@@ -195,6 +197,7 @@ class Run:
         where = "on the device" if train.resident else "streamed from files"
         return [
             ("model", f"{describe(self.experiment.model)}, {config.pp.crop} px"),
+            ("starts from", weights_of(config) or "initial values"),
             ("parameters", f"{trees.count(self._abstract.params):,}"),
             ("devices", f"{kind} ({split})" if split else kind),
             ("data", f"{config.dataset}, {len(experiment.class_names)} classes, {where}"),
@@ -251,7 +254,7 @@ def say_end(
 ) -> None:
     """Says how a run ended, where it lies, and what to do next."""
     if result.scores is None:
-        name = signals.received.name if signals.received else "?"
+        name = signals.obeyed.name if signals.obeyed else "?"
         console.say(f"stopped by {name} after step {result.step} of {experiment.total_steps}")
     else:
         console.say(score_line(result.scores, len(experiment.test.source)))

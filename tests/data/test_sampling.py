@@ -54,21 +54,6 @@ def test_a_far_step_is_found_without_the_steps_before():
         assert indices[row] == sampling.epoch_order(1, epoch, size)[place]
 
 
-@pytest.mark.parametrize(("batch", "processes"), [(8, 1), (8, 2), (64, 16), (6, 6)])
-def test_processes_share_a_batch_without_gap_or_overlap(batch, processes):
-    rows = np.arange(batch)
-    parts = [
-        rows[sampling.process_slice(batch, process, processes)] for process in range(processes)
-    ]
-    np.testing.assert_array_equal(np.concatenate(parts), rows)
-    assert {len(part) for part in parts} == {batch // processes}
-
-
-def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(AssertionError, match="10 rows cannot be shared by 4 processes"):
-        sampling.process_slice(10, 0, 4)
-
-
 @pytest.mark.parametrize("size", [1, 7, 8, 17])
 @pytest.mark.parametrize("batch", [1, 3, 8, 64])
 def test_evaluation_counts_every_example_once(batch, size):

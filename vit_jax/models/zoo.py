@@ -189,9 +189,9 @@ def _bare(name: str) -> str:
 _SHORT = {"attention": "kernel", "positions": "kind"}
 
 
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(old: Any, new: Any) -> dict[str, Any]:
     """Lays fields over fields, mappings over mappings at every depth."""
-    merged = dict(old)
+    merged: dict[str, Any] = dict(old.items())
     for key, value in new.items():
         before = merged.get(key)
         if key in _SHORT and _is_mapping(before) and isinstance(value, str):

@@ -9,6 +9,7 @@ from vit_jax.settings.rules import Key
 from vit_jax.settings.training import TRAINING
 
 KEYS: dict[str, Key] = {**DATA, **MODEL, **TRAINING}
+MODEL_FIELDS = tuple(path for path in MODEL if path.startswith("model."))
 
 # Official keys that nothing is left to do for, with the reason: accepted and dropped.
 RETIRED = {
@@ -17,12 +18,17 @@ RETIRED = {
     "log_config": "settings are always written to config.json",
 }
 
+# What pretrained weights decide where the settings do not.
+FROM_WEIGHTS = (*MODEL_FIELDS, "pp.antialias", "pp.mean", "pp.std")
+
 # What may differ between a workdir and the command that resumes it: no number it reports depends
 # on these, or (the mesh) only by the order of float additions.
 HARMLESS = frozenset({
     "bad_images_limit",
     "cache_bytes",
     "decode_threads",
+    "tfds_data_dir",
+    "tfds_manual_dir",
     "prefetch",
     "batch_eval",
     "checkpoint_every",

@@ -16,7 +16,18 @@ DATA: dict[str, Key] = {
     "dataset": Key(
         "digits",
         "'digits'; the path of an image folder ({train,test}/CLASS/*) or of an .npz file (x_train, "
-        "y_train, x_test, y_test); or 'arrays', for those passed in Python.",
+        "y_train, x_test, y_test); a name of TensorFlow Datasets ('cifar10', "
+        "'imagenet_resized/64x64'); or 'arrays', for those passed in Python.",
+    ),
+    "tfds_data_dir": Key(
+        None, "Where TFDS keeps prepared datasets; None is ~/tensorflow_datasets.", None, str
+    ),
+    "tfds_manual_dir": Key(
+        None,
+        "Where files lie that TFDS may not download (ImageNet); None is downloads/manual of "
+        "tfds_data_dir.",
+        None,
+        str,
     ),
     "num_classes": Key(
         None, "Classes expected in the data; None takes what is there.", POSITIVE, int
@@ -37,7 +48,7 @@ DATA: dict[str, Key] = {
     ),
     "decode_threads": Key(4, "Host threads that read and decode images.", POSITIVE),
     "prefetch": Key(2, "Batches prepared ahead of the step.", POSITIVE),
-    "pp.train": Key("train", "Split to train on."),
+    "pp.train": Key("train", "Split to train on; of TFDS also a part of one: 'train[:98%]'."),
     "pp.test": Key("test", "Split to evaluate on."),
     "pp.crop": Key(224, "Height and width of the images the model sees, in pixels.", POSITIVE),
     "pp.resize": Key(
@@ -48,10 +59,26 @@ DATA: dict[str, Key] = {
         int,
     ),
     "pp.antialias": Key(
-        False, "Smooth before shrinking; False is TensorFlow's plain bilinear, the official one."
+        None,
+        "Smooth before shrinking; False is TensorFlow's plain bilinear, the official one. None is "
+        "that of the pretrained weights, or False.",
+        None,
+        bool,
     ),
-    "pp.mean": Key((0.5, 0.5, 0.5), "Subtracted from the colours, which run from 0 to 1.", COLOUR),
-    "pp.std": Key((0.5, 0.5, 0.5), "Divides the colours after the mean is taken off.", SPREAD),
+    "pp.mean": Key(
+        None,
+        "Subtracted from the colours, which run from 0 to 1; None is that of the pretrained "
+        "weights, or (0.5, 0.5, 0.5).",
+        COLOUR,
+        tuple,
+    ),
+    "pp.std": Key(
+        None,
+        "Divides the colours after the mean is taken off; None is that of the pretrained weights, "
+        "or (0.5, 0.5, 0.5).",
+        SPREAD,
+        tuple,
+    ),
     # Training augmentation
     "augment.crop_area": Key(
         None,
