@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from tests import golden, runs
 from vit_jax import trees
 from vit_jax.config import default_config
-from vit_jax.data.augment_device import Augmentation
+from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import make_mesh, state_sharding
 from vit_jax.models import VisionTransformer

@@ -12,7 +12,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from vit_jax import metrics, trees
-from vit_jax.data.augment_device import Augmentation, augment, example_keys, mixup
+from vit_jax.data.augment_device import augment, example_keys
+from vit_jax.data.augmentation import Augmentation
+from vit_jax.data.erasing import erase
+from vit_jax.data.mixing import mix
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import batch_sharding, replicated, state_sharding
 from vit_jax.state import TrainState
@@ -22,7 +25,7 @@ Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 # Streams of randomness. Steps are folded into the seed's key too, so _EXAMPLES is no step's number.
-_DROPOUT, _MIXUP, _EXAMPLES = 0, 1, 2**31
+_DROPOUT, _MIXING, _EXAMPLES = 0, 1, 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +110,13 @@ def _inputs(
     # An example's draw follows from (seed, epoch, index); the key of the step has no part in it.
     examples = jax.random.fold_in(base, _EXAMPLES)
     keys = example_keys(examples, rows["epoch"], rows["index"])
-    size, plan = settings.preprocess.size, settings.augmentation
-    images = settings.preprocess.normalize(augment(rows["image"], keys, plan, size))
+    plan, preprocess = settings.augmentation, settings.preprocess
+    images = augment(
+        rows["image"], keys, plan, preprocess.size, antialias=preprocess.antialias
+    )
+    images = preprocess.normalize(erase(images, keys, plan, preprocess.mean))
     targets = metrics.targets(rows["label"], settings.num_classes, settings.label_smoothing)
-    if plan.mixup:
-        images, targets = mixup(jax.random.fold_in(key, _MIXUP), plan.mixup, images, targets)
-    return images, targets
+    return mix(jax.random.fold_in(key, _MIXING), plan, images, targets)
 
 
 def _loss(

@@ -13,7 +13,7 @@ from vit_jax import trees
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
-from vit_jax.data.augment_device import Augmentation
+from vit_jax.data.augmentation import Augmentation
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Arrays, Experiment, build

@@ -11,6 +11,9 @@ from PIL import Image
 
 from vit_jax.data import decoding
 
+DeviceBox = tuple[Array | float, Array | float, Array | float, Array | float]
+"""Top, left, height and width, in pixels."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
@@ -42,18 +45,9 @@ class Preprocess:
         if box == (0, 0, width, height) and (height, width) == self.size:
             return images
         left, top, right, bottom = box
-        # Output pixel o lies at (o + 0.5 - translation) / scale - 0.5 of the input.
-        scale = jnp.array([self.size[0] / (bottom - top), self.size[1] / (right - left)])
-        shift = -jnp.array([top, left]) * scale
-        return jax.image.scale_and_translate(
-            images.astype(jnp.float32),
-            (images.shape[0], *self.size, 3),
-            (1, 2),
-            scale,
-            shift,
-            "linear",
-            antialias=self.antialias,
-        )
+        part = (top, left, bottom - top, right - left)
+        resize = jax.vmap(lambda x: resize_box(x, part, self.size, antialias=self.antialias))
+        return resize(images.astype(jnp.float32))
 
     def normalize(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """Returns (pixels / 255 - mean) / std in float32; 127.5 maps to 0 exactly, officially."""
@@ -85,3 +79,24 @@ def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | No
     # Rounding may make the box larger than the image by a hair, which Pillow refuses.
     left, top = max((width - box_width) / 2, 0.0), max((height - box_height) / 2, 0.0)
     return left, top, min(left + box_width, float(width)), min(top + box_height, float(height))
+
+
+def resize_box(
+    image: Float[Array, "h w c"], box: DeviceBox, size: tuple[int, int], *, antialias: bool
+) -> Float[Array, "H W c"]:
+    """Returns a box of an image resized to `size`: `decoding.crop_and_resize` on the device.
+
+    Unlike there, pixels are not rounded. The work is two products with a matrix of weights.
+    """
+    top, left, height, width = box
+    # Output pixel o lies at (o + 0.5 - translation) / scale - 0.5 of the input.
+    scale = jnp.array([size[0] / height, size[1] / width])
+    return jax.image.scale_and_translate(
+        image,
+        (*size, image.shape[-1]),
+        (0, 1),
+        scale,
+        -jnp.array([top, left]) * scale,
+        "linear",
+        antialias=antialias,
+    )

@@ -6,6 +6,7 @@ from vit_jax.settings.rules import (
     COLOUR,
     NOT_NEGATIVE,
     POSITIVE,
+    SHARE,
     SPREAD,
     Key,
     one_of,
@@ -64,5 +65,16 @@ DATA: dict[str, Key] = {
     "augment.rotate": Key(0.0, "Turn by up to so many degrees either way.", NOT_NEGATIVE),
     "augment.shift": Key(0.0, "Move by up to this share of the side, down and across.", BELOW_ONE),
     "augment.scale": Key(0.0, "Enlarge or shrink by up to this share.", BELOW_ONE),
+    "augment.erase": Key(
+        0.0, "Random erasing: probability that a rectangle of an image is covered.", SHARE
+    ),
+    "augment.erase_area": Key(
+        (0.02, 0.4), "(low, high): share of the image that the rectangle covers.", AREA
+    ),
+    "augment.erase_fill": Key("noise", "What covers it.", one_of("noise", "mean")),
     "augment.mixup": Key(0.0, "alpha of mixup's Beta(alpha, alpha); 0 is off.", NOT_NEGATIVE),
+    "augment.cutmix": Key(0.0, "alpha of CutMix's Beta(alpha, alpha); 0 is off.", NOT_NEGATIVE),
+    "augment.cutmix_share": Key(
+        0.5, "Share of the batches that CutMix takes where mixup is on too.", SHARE
+    ),
 }

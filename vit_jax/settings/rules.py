@@ -19,6 +19,7 @@ def one_of(*choices: str) -> Rule:
 POSITIVE = Rule(lambda value: value > 0, "must be positive")
 NOT_NEGATIVE = Rule(lambda value: value >= 0, "must not be negative")
 BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be at least 0 and below 1")
+SHARE = Rule(lambda value: 0 <= value <= 1, "must be from 0 to 1")
 AREA = Rule(
     lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
     "must be (low, high) with 0 < low <= high <= 1",
