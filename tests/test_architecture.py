@@ -13,7 +13,8 @@ PACKAGE = REPOSITORY / "vit_jax"
 FLOORS = (
     ("errors", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
-    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
+    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "contact_sheet",
+     "workdir"),
     ("state", "step", "experiment", "pretrained", "evaluate"),
     ("train", "predict"),
     ("main", "__init__"),

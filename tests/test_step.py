@@ -96,7 +96,9 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch():
 def test_any_mesh_trains_as_one_device_does(shape):
     """Dropout, augmentation and mixup on: random numbers must not depend on the mesh either."""
     fields = {**FIELDS, "transformer": {**FIELDS["transformer"], "dropout_rate": 0.2}}
-    plan = Augmentation(flip=True, rotate=20.0, shift=0.2, scale=0.2, mixup=0.3)
+    plan = Augmentation(
+        flip=True, rotate=20.0, shift=0.2, scale=0.2, erase=0.5, mixup=0.3, cutmix=1.0
+    )
     settings = dataclasses.replace(SETTINGS, augmentation=plan, ema_decay=0.9, accum_steps=2)
     alone, expected = _train(settings, fields=fields)
     state, measured = _train(settings, make_mesh(*shape), fields=fields)

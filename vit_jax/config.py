@@ -12,6 +12,7 @@ from ml_collections.config_dict import placeholder
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.settings import KEYS
+from vit_jax.settings.augreg import PRESETS, SET_BY_PRESETS
 
 # Settings are read as attributes (config.pp.crop), whose types no type checker can know.
 if TYPE_CHECKING:
@@ -102,4 +103,26 @@ def _validate_pairs(flat: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"config.pp.resize={flat['pp.resize']} must be at least "
             f"config.pp.crop={flat['pp.crop']}"
+        )
+    _validate_augmentation(flat)
+
+
+def _validate_augmentation(flat: Mapping[str, Any]) -> None:
+    preset, repeats = flat["augment.preset"], flat["augment.repeats"]
+    for name in SET_BY_PRESETS if preset is not None else ():
+        path = f"augment.{name}"
+        if flat[path] != KEYS[path].default:
+            raise ConfigError(
+                f"config.{path}={flat[path]!r} and config.augment.preset={preset!r}: the preset "
+                f"decides it ({PRESETS[preset].get(name, KEYS[path].default)!r}); leave one of the "
+                f"two at its default"
+            )
+    if flat["augment.three_augment"] and flat["augment.color_jitter"]:
+        raise ConfigError(
+            f"config.augment.color_jitter={flat['augment.color_jitter']}: "
+            "config.augment.three_augment has a colour jitter of its own; set one of the two"
+        )
+    if flat["batch"] % repeats:
+        raise ConfigError(
+            f"config.batch={flat['batch']} must be divisible by config.augment.repeats={repeats}"
         )

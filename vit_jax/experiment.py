@@ -1,6 +1,7 @@
 """What a config describes, built: devices, data and model."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vit_jax.config import Config, given
+from vit_jax.data.augment_host import alter
+from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.datasets import open_dataset
-from vit_jax.data.pipeline import Feed, Loading, hold
+from vit_jax.data.pipeline import Alter, Feed, Loading, hold
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
 from vit_jax.errors import ConfigError, DataError
@@ -112,9 +115,14 @@ def make_model(config: Config, num_classes: int) -> Model:
 def training_feed(
     config: Config, mesh: Mesh, preprocess: Preprocess, arrays: Arrays | None = None
 ) -> Feed:
-    """Returns the training split as batches of `config.batch`."""
-    source = _open(config, config.pp.train, arrays)
-    return Feed(source, config.batch, _loading(config, mesh, preprocess))
+    """Returns the training split as batches of `config.batch`.
+
+    Where the host alters images, none are kept on the device.
+    """
+    plan = make_augmentation(config.augment.to_dict())
+    source = _open(config, config.pp.train, arrays, keep=not plan.on_host)
+    change = functools.partial(alter, plan) if plan.on_host else None
+    return Feed(source, config.batch, _loading(config, mesh, preprocess, change))
 
 
 def evaluation_feed(
@@ -123,27 +131,44 @@ def evaluation_feed(
     """Returns the test split as batches of about `config.batch_eval`.
 
     They are no larger than the split, and filled up to a multiple of the devices that share them;
-    the score depends on neither.
+    the score depends on neither. With `config.eval_drop_remainder` they are as large as asked.
+
+    Raises:
+      ConfigError: with `eval_drop_remainder`, if no batch would be full.
     """
     source, shards = _open(config, config.pp.test, arrays), batch_shards(mesh)
     batch = -(-min(config.batch_eval, len(source)) // shards) * shards
+    if config.eval_drop_remainder and batch != config.batch_eval:
+        raise ConfigError(
+            f"config.batch_eval={config.batch_eval} with config.eval_drop_remainder: must be at "
+            f"most the {len(source)} images of the split, and divisible by the {shards} devices "
+            "that share a batch"
+        )
     return Feed(source, batch, _loading(config, mesh, preprocess))
 
 
-def _open(config: Config, split: str, arrays: Arrays | None) -> Source:
+def _open(config: Config, split: str, arrays: Arrays | None, keep: bool = True) -> Source:
     source = open_dataset(config.dataset, split, arrays)
+    if not keep:
+        return source
     return hold(source, config.cache_bytes, config.decode_threads, _bad_limit(config))
 
 
-def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
+def _loading(
+    config: Config, mesh: Mesh, preprocess: Preprocess, change: Alter | None = None
+) -> Loading:
     return Loading(
         preprocess,
         batch_sharding(mesh),
-        config.seed,
-        config.augment.crop_area,
-        config.decode_threads,
-        config.prefetch,
-        _bad_limit(config),
+        seed=config.seed,
+        crop_area=config.augment.crop_area,
+        alter=change,
+        balanced=config.sampling == "balanced",
+        repeats=config.augment.repeats,
+        drop_remainder=config.eval_drop_remainder,
+        threads=config.decode_threads,
+        prefetch=config.prefetch,
+        bad_limit=_bad_limit(config),
     )
 
 

@@ -62,7 +62,7 @@ def make_train_step(
         def one_part(carry: tuple, part: tuple) -> tuple[tuple, None]:
             sums, stats = carry
             number, rows = part
-            key = jax.random.fold_in(jax.random.fold_in(base, state.step), number)
+            key = _part_key(base, state.step, number)
             images, targets = _inputs(settings, rows, base, key)
             loss = _loss(model, stats, images, targets, jax.random.fold_in(key, _DROPOUT))
             (value, (stats, logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -101,6 +101,20 @@ def compiled(step: Step, mesh: Mesh, state: TrainState) -> Step:
 def _split(x: Array, parts: int) -> Array:
     """(b, …) → (parts, b/parts, …): part i has rows i, i + parts, …, so no row changes device."""
     return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+
+
+def first_inputs(
+    settings: StepSettings, batch: Batch, count: int
+) -> tuple[Float[Array, "n h w 3"], Float[Array, "n k"]]:
+    """Returns up to `count` images and targets of the first part of the first step, as trained."""
+    rows = jax.tree.map(lambda x: _split(x, settings.accum_steps)[0], batch)
+    base = jax.random.key(settings.seed)
+    images, targets = _inputs(settings, rows, base, _part_key(base, 0, 0))
+    return images[:count], targets[:count]
+
+
+def _part_key(base: Key[Array, ""], step: Array | int, number: Array | int) -> Key[Array, ""]:
+    return jax.random.fold_in(jax.random.fold_in(base, step), number)
 
 
 def _inputs(

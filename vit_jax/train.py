@@ -13,11 +13,14 @@ from vit_jax import trees
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
-from vit_jax.data.augmentation import Augmentation
+from vit_jax.contact_sheet import SHOWN, caption, draw_contact_sheet
+from vit_jax.data.augmentation import make_augmentation
+from vit_jax.data.pipeline import Batch
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
+from vit_jax.mesh import replicated
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.stems import patch_size
 from vit_jax.models.zoo import Model
@@ -25,7 +28,7 @@ from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.plots import draw_curves
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState, abstract_state, initial_state
-from vit_jax.step import StepSettings, compiled, make_train_step
+from vit_jax.step import StepSettings, compiled, first_inputs, make_train_step
 from vit_jax.workdir import Workdir
 
 
@@ -72,7 +75,7 @@ def train(
     ):
         if is_first:
             place.write_config(config)
-        run = Run(experiment, store, signals)
+        run = Run(experiment, store, signals, place.report if is_first else None)
         console.table(f"vit_jax train → {workdir}", run.summary())
         state = run.start(console)
         metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
@@ -97,6 +100,9 @@ def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> 
         for step, batch in enumerate(batches, first + 1):
             state, measured = run.step(state, batch)
             recorder.push(step, measured)
+            if step == 1:
+                with recorder.paused():
+                    run.draw_contact_sheet(batch)
             if due(step, config.eval_every, total):
                 with recorder.paused():
                     scores = run.evaluate(state.eval_variables())
@@ -120,10 +126,24 @@ def due(step: int, every: int, total: int) -> bool:
 
 
 class Run:
-    """The compiled parts of a run, and where its state comes from."""
+    """The compiled parts of a run, and where its state comes from.
 
-    def __init__(self, experiment: Experiment, store: Store, signals: StopSignals):
+    Args:
+      experiment: devices, data and model.
+      store: of the checkpoints.
+      signals: that end the run early.
+      report: the folder for pictures; None draws none.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: Store,
+        signals: StopSignals,
+        report: Path | None = None,
+    ):
         self.experiment, self.store, self.signals = experiment, store, signals
+        self._report = report
         config = experiment.config
         schedule = make_schedule(
             experiment.total_steps, config.base_lr, config.decay_type, config.warmup_steps
@@ -138,7 +158,8 @@ class Run:
             ema=config.ema_decay > 0,
         )
         self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial))
-        step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
+        self._settings = step_settings(experiment)
+        step = make_train_step(experiment.model, optimizer, schedule, self._settings)
         self.step = compiled(step, experiment.mesh, self._abstract)
         self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
 
@@ -151,6 +172,21 @@ class Run:
         self._check_same_data(restored.metadata)
         console.say(f"resuming after step {restored.step}")
         return restored.state
+
+    def draw_contact_sheet(self, batch: Batch) -> None:
+        """Draws the first batch as the model saw it; all processes take part, one draws."""
+
+        def shown(batch: Batch) -> tuple[jax.Array, jax.Array]:
+            images, targets = first_inputs(self._settings, batch, SHOWN)
+            return self.experiment.preprocess.denormalize(images), targets
+
+        everywhere = replicated(self.experiment.mesh)
+        images, targets = jax.device_get(jax.jit(shown, out_shardings=everywhere)(batch))
+        if self._report is not None:
+            smoothing = self._settings.label_smoothing
+            names = self.experiment.class_names
+            captions = [caption(target, names, smoothing) for target in targets]
+            draw_contact_sheet(images, captions, self._report / "augmented.png")
 
     def metadata(self) -> dict[str, Any]:
         """Returns what a checkpoint says of itself besides its arrays."""
@@ -177,7 +213,11 @@ class Run:
         train, test, total = experiment.train, experiment.test, experiment.total_steps
         split = ", ".join(f"{axis} {n}" for axis, n in experiment.mesh.shape.items() if n > 1)
         kind = f"{jax.device_count()} {jax.devices()[0].device_kind}"
-        where = "on the device" if train.resident else "streamed from files"
+        where = "streamed from files"
+        if train.loading.alter is not None:
+            where = "augmented on the host"
+        elif train.resident:
+            where = "on the device"
         return [
             ("model", f"{describe(self.experiment.model)}, {config.pp.crop} px"),
             ("parameters", f"{trees.count(self._abstract.params):,}"),
@@ -208,7 +248,7 @@ def describe(model: Model) -> str:
 def step_settings(experiment: Experiment) -> StepSettings:
     """Returns what the step does to its batch; streamed images were cropped on the host."""
     config, resident = experiment.config, experiment.train.resident
-    augmentation = Augmentation(**config.augment.to_dict())
+    augmentation = make_augmentation(config.augment.to_dict())
     if not resident:
         augmentation = dataclasses.replace(augmentation, crop_area=None)
     return StepSettings(
@@ -239,7 +279,7 @@ def say_end(
         name = signals.received.name if signals.received else "?"
         console.say(f"stopped by {name} after step {result.step} of {experiment.total_steps}")
     else:
-        console.say(score_line(result.scores, len(experiment.test.source)))
+        console.say(score_line(result.scores, experiment.test.scored))
     console.say(f"checkpoint  {workdir}/checkpoints/{result.step}")
     console.say(f"report      {workdir}/report/curves.png")
     if result.scores is None:

@@ -13,7 +13,7 @@ from vit_jax.data.augmentation import Augmentation
 
 ASPECT = (0.3, 1 / 0.3)  # height over width of the rectangle, as in the paper
 _ATTEMPTS = 10
-_STREAM = 3  # of an example's key; `augment_device` has the others
+_SHAPE, _NOISE = 3, 4  # streams of an example's key; `augment_device` has the others
 
 
 def erase(
@@ -39,22 +39,23 @@ def erase(
     pixels, average = images.astype(jnp.float32), 255 * jnp.asarray(mean, jnp.float32)
 
     def one(image: Float[Array, "h w c"], key: Key[Array, ""]) -> Float[Array, "h w c"]:
-        chosen, shape, noise = jax.random.split(jax.random.fold_in(key, _STREAM), 3)
-        covered = _rectangle(shape, settings.erase_area, *image.shape[:2])
-        covered &= jax.random.bernoulli(chosen, settings.erase)
+        numbers = jax.random.uniform(jax.random.fold_in(key, _SHAPE), (4 * _ATTEMPTS + 1,))
+        covered = _rectangle(numbers[1:], settings.erase_area, *image.shape[:2])
+        covered &= numbers[0] < settings.erase
         fill = average[None, None]
         if settings.erase_fill == "noise":
-            fill = jax.random.uniform(noise, image.shape, maxval=255.0)
+            noise_key = jax.random.fold_in(key, _NOISE)
+            fill = jax.random.uniform(noise_key, image.shape, maxval=255.0)
         return jnp.where(covered[:, :, None], fill, image)
 
     return jax.vmap(one)(pixels, keys)
 
 
 def _rectangle(
-    key: Key[Array, ""], area: tuple[float, float], height: int, width: int
+    numbers: Float[Array, "n"], area: tuple[float, float], height: int, width: int
 ) -> Bool[Array, "h w"]:
-    """Returns the pixels of a random rectangle smaller than the image."""
-    share, aspect, down, across = jax.random.uniform(key, (4, _ATTEMPTS))
+    """Returns the pixels of the first rectangle that is smaller than the image."""
+    share, aspect, down, across = numbers.reshape(4, _ATTEMPTS)
     target = (area[0] + share * (area[1] - area[0])) * height * width
     ratio = jnp.exp(math.log(ASPECT[0]) + aspect * math.log(ASPECT[1] / ASPECT[0]))
     high, wide = jnp.round(jnp.sqrt(target * ratio)), jnp.round(jnp.sqrt(target / ratio))

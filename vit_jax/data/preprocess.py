@@ -55,6 +55,12 @@ class Preprocess:
         std = jnp.array(self.std, jnp.float32).reshape(1, 1, 1, 3) * 255
         return (images.astype(jnp.float32) - mean) / std
 
+    def denormalize(self, images: Float[Array, "b h w 3"]) -> UInt8[Array, "b h w 3"]:
+        """Returns what `normalize` was given, for the eye: rounded, and cut to 0 … 255."""
+        mean = jnp.array(self.mean, jnp.float32).reshape(1, 1, 1, 3)
+        std = jnp.array(self.std, jnp.float32).reshape(1, 1, 1, 3)
+        return jnp.clip(jnp.rint((images * std + mean) * 255), 0, 255).astype(jnp.uint8)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON knows them; `from_dict` reads them back."""
         return dataclasses.asdict(self)
@@ -89,14 +95,21 @@ def resize_box(
     Unlike there, pixels are not rounded. The work is two products with a matrix of weights.
     """
     top, left, height, width = box
-    # Output pixel o lies at (o + 0.5 - translation) / scale - 0.5 of the input.
-    scale = jnp.array([size[0] / height, size[1] / width])
-    return jax.image.scale_and_translate(
-        image,
-        (*size, image.shape[-1]),
-        (0, 1),
-        scale,
-        -jnp.array([top, left]) * scale,
-        "linear",
-        antialias=antialias,
-    )
+    rows = _weights(top, height, image.shape[0], size[0], antialias)
+    columns = _weights(left, width, image.shape[1], size[1], antialias)
+    # Rows last: their product comes out in the order of the result, with nothing to transpose.
+    exact = jax.lax.Precision.HIGHEST
+    wide = jnp.einsum("hwc,Ww->hWc", image, columns, precision=exact)
+    return jnp.einsum("Hh,hWc->HWc", rows, wide, precision=exact)
+
+
+def _weights(
+    start: Array | float, extent: Array | float, length: int, count: int, antialias: bool
+) -> Float[Array, "count length"]:
+    """Returns what each of `length` inputs adds to `count` outputs over a part of them."""
+    step = extent / count
+    centres = start + (jnp.arange(count) + 0.5) * step - 0.5
+    reach = jnp.maximum(step, 1.0) if antialias else 1.0
+    distances = jnp.abs(centres[:, None] - jnp.arange(length)[None])
+    weights = jnp.maximum(1 - distances / reach, 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)

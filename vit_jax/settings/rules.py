@@ -24,6 +24,10 @@ AREA = Rule(
     lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
     "must be (low, high) with 0 < low <= high <= 1",
 )
+LAYERS = Rule(
+    lambda value: len(value) == 2 and value[0] in range(1, 11) and 0 <= value[1] <= 30,
+    "must be (layers, magnitude): 1 to 10 layers of a magnitude from 0 to 30",
+)
 COLOUR = Rule(lambda value: len(value) == 3, "must be three numbers: red, green, blue")
 SPREAD = Rule(lambda value: len(value) == 3 and min(value) > 0, "must be three positive numbers")
 PATCH = Rule(
