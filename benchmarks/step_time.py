@@ -2,10 +2,11 @@
 
     python benchmarks/step_time.py --rounds 3 [--peer CHECKOUT] [--json]
 
-Three sides take the same steps from the same parameters on the same random images:
+The sides take the same steps from the same parameters on the same random images:
 
   vit_jax     the step that `vit_jax train` runs: uint8 images, normalised inside, official SGD
               (momentum in bfloat16, gradient clipped to norm 1), check for overflow, metrics
+  merged qkv  that step with query, key and value computed by one matrix product
   plain flax  the same model in plain Flax (`peers/plain_flax.py`), the same optimiser, a plain
               jitted step with donated state, on float32 images normalised beforehand
   official    the model class of the official repository, from a checkout named by --peer, in that
@@ -108,9 +109,9 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def ours(options: argparse.Namespace) -> Side:
+def ours(options: argparse.Namespace, merged_qkv: bool = False) -> Side:
     """Returns the step of `vit_jax train`, compiled over its mesh."""
-    config = configured(options)
+    config = configured(options, merged_qkv)
     mesh, model, preprocess = make_mesh(), make_model(config, CLASSES), make_preprocess(config)
     schedule = make_schedule(TOTAL_STEPS, config.base_lr, config.decay_type, config.warmup_steps)
     optimizer = make_optimizer(config, schedule)
@@ -132,9 +133,10 @@ def ours(options: argparse.Namespace) -> Side:
     )
 
 
-def configured(options: argparse.Namespace) -> Any:
+def configured(options: argparse.Namespace, merged_qkv: bool) -> Any:
     """Returns the default settings, which are the official fine-tuning, without a warm-up."""
-    model = {"model_name": options.model, "transformer": NO_DROPOUT}
+    attention = {"attention": {"merged_qkv": merged_qkv}}
+    model = {"model_name": options.model, "transformer": NO_DROPOUT | attention}
     settings = {"model": model, "batch": options.batch, "pp": {"crop": options.size}}
     settings |= {"total_steps": TOTAL_STEPS, "warmup_steps": 0}
     return merge(default_config(), settings, "step_time.py")
@@ -166,6 +168,7 @@ def official_model(options: argparse.Namespace) -> Side:
 
 SIDES: dict[str, Callable[[argparse.Namespace], Side]] = {
     "vit_jax": ours,
+    "merged qkv": functools.partial(ours, merged_qkv=True),
     BASELINE: plain,
     "official": official_model,
 }

@@ -11,13 +11,12 @@ PACKAGE = REPOSITORY / "vit_jax"
 
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
-    ("errors", "settings", "config", "recipes", "trees", "signals"),
+    ("errors", "grids", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
-    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "contact_sheet",
-     "workdir"),
-    ("state", "step", "experiment", "pretrained", "evaluate"),
-    ("train", "predict"),
-    ("main", "__init__"),
+    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
+    ("state", "step", "experiment", "origin", "pretrained", "release", "evaluate", "contact_sheet"),
+    ("train", "predict", "listing"),
+    ("commands", "main", "__init__"),
 )
 # Neither may know the other, though one stands above.
 STRANGERS = {("data", "models"), ("checkpoints", "models"), ("checkpoints", "data")}
@@ -33,6 +32,8 @@ OFFICIAL_FIELDS = {
     "classifier head_bias_init encoder model_name".split(),
     "MlpMixer": "patches num_classes num_blocks hidden_dim tokens_mlp_dim channels_mlp_dim "
     "model_name".split(),
+    "Encoder1DBlock": "mlp_dim num_heads dtype dropout_rate attention_dropout_rate".split(),
+    "MultiHeadDotProductAttention": "num_heads dropout_rate dtype".split(),
     "Encoder": "num_layers mlp_dim num_heads dropout_rate attention_dropout_rate "
     "add_position_embedding".split(),
 }

@@ -78,12 +78,10 @@ def test_denormalize_undoes_normalisation():
     assert preprocess.denormalize(jnp.full((1, 1, 1, 3), 9.0)).max() == 255
 
 
-def test_a_run_draws_it_once(tmp_path):
-    """With everything on: device, host, repeats, balance."""
-    augment = {
-        "crop_area": (0.3, 1.0), "flip": True, "erase": 0.5, "cutmix": 1.0, "repeats": 2,
-        "randaugment": (2, 10), "color_jitter": 0.2,
-    }  # fmt: skip
+def test_a_run_draws_it(tmp_path):
+    """With something of everything: device, host, repeats, balance."""
+    augment = {"crop_area": (0.3, 1.0), "flip": True, "repeats": 2, "randaugment": (2, 10)}
+    augment |= {"rotate": 0.0, "shift": 0.0, "mixup": 0.0}  # less to compile
     config = runs.tiny_config(total_steps=4, augment=augment, sampling="balanced")
     result = train(config, str(tmp_path), Console(quiet=True))
     assert result.step == 4
@@ -91,6 +89,3 @@ def test_a_run_draws_it_once(tmp_path):
     image = np.asarray(Image.open(sheet))
     assert image.shape == (6 * (120 + 25) + 6, 8 * 126 + 6, 3)
     assert len(np.unique(image[6:126, 6:126].reshape(-1, 3), axis=0)) > 5
-    sheet.unlink()
-    train(config, str(tmp_path), Console(quiet=True))  # has ended: nothing is drawn anew
-    assert not sheet.exists()

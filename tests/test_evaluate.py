@@ -9,8 +9,8 @@ from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 from tests import runs
 from vit_jax import metrics
 from vit_jax.data.digits import open_digits
-from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.errors import ConfigError
+from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.experiment import evaluation_feed, make_model, make_preprocess
 from vit_jax.loggers import Console
 from vit_jax.mesh import make_mesh

@@ -25,6 +25,25 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sequence pool": {"pool": "sequence"},
     "attention pool": {"pool": "attention"},
     "gated MLP": {"transformer": {"mlp": "gated"}},
+    "all further fields": {
+        "num_registers": 2,
+        "pool": "mean",
+        "pool_norm": True,
+        "positions": {"kind": "sincos2d"},
+        "transformer": {
+            "num_layers": 2,
+            "activation": "gelu_erf",
+            "epsilon": 1e-5,
+            "layer_scale": 0.1,
+            "drop_path_rate": 0.2,
+            "remat": "nothing_saveable",
+            "attention": {"kernel": "xla", "merged_qkv": True, "qk_norm": True, "qkv_bias": False},
+        },
+    },
+    "distillation token": {"pool": "distilled", "positions": {"class_row": False}},
+    "pruned heads": {
+        "transformer": {"num_layers": 2, "heads_by_layer": (1, 2), "attention": {"head_width": 8}},
+    },
 }
 
 

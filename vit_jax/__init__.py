@@ -11,18 +11,29 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vit_jax.data.arrays import from_arrays
     from vit_jax.models.zoo import create_model, list_models
-    from vit_jax.pretrained import load_run
+    from vit_jax.pretrained import load_pretrained, load_run
     from vit_jax.recipes import load_config
+    from vit_jax.release import save_pretrained
 
 _HOMES = {
     "create_model": "vit_jax.models.zoo",
     "from_arrays": "vit_jax.data.arrays",
     "list_models": "vit_jax.models.zoo",
     "load_config": "vit_jax.recipes",
+    "load_pretrained": "vit_jax.pretrained",
     "load_run": "vit_jax.pretrained",
+    "save_pretrained": "vit_jax.release",
 }
 
-__all__ = ["create_model", "from_arrays", "list_models", "load_config", "load_run"]
+__all__ = [
+    "create_model",
+    "from_arrays",
+    "list_models",
+    "load_config",
+    "load_pretrained",
+    "load_run",
+    "save_pretrained",
+]
 
 
 def __getattr__(name: str) -> Any:

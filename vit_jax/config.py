@@ -108,21 +108,27 @@ def _validate_pairs(flat: Mapping[str, Any]) -> None:
 
 
 def _validate_augmentation(flat: Mapping[str, Any]) -> None:
-    preset, repeats = flat["augment.preset"], flat["augment.repeats"]
-    for name in SET_BY_PRESETS if preset is not None else ():
-        path = f"augment.{name}"
-        if flat[path] != KEYS[path].default:
-            raise ConfigError(
-                f"config.{path}={flat[path]!r} and config.augment.preset={preset!r}: the preset "
-                f"decides it ({PRESETS[preset].get(name, KEYS[path].default)!r}); leave one of the "
-                f"two at its default"
-            )
+    if flat["augment.preset"] is not None:
+        _validate_preset(flat["augment.preset"], flat)
     if flat["augment.three_augment"] and flat["augment.color_jitter"]:
         raise ConfigError(
             f"config.augment.color_jitter={flat['augment.color_jitter']}: "
             "config.augment.three_augment has a colour jitter of its own; set one of the two"
         )
-    if flat["batch"] % repeats:
+    if flat["batch"] % flat["augment.repeats"]:
         raise ConfigError(
-            f"config.batch={flat['batch']} must be divisible by config.augment.repeats={repeats}"
+            f"config.batch={flat['batch']} must be divisible by "
+            f"config.augment.repeats={flat['augment.repeats']}"
         )
+
+
+def _validate_preset(preset: str, flat: Mapping[str, Any]) -> None:
+    for name in SET_BY_PRESETS:
+        path = f"augment.{name}"
+        default = KEYS[path].default
+        if flat[path] != default:
+            raise ConfigError(
+                f"config.{path}={flat[path]!r} and config.augment.preset={preset!r}: the preset "
+                f"decides it ({PRESETS[preset].get(name, default)!r}); leave one of the two at its "
+                "default"
+            )

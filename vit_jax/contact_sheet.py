@@ -3,16 +3,37 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-SHOWN = 48  # images
+from vit_jax.mesh import replicated
+from vit_jax.step import Batch, StepSettings, first_inputs
+
+_SHOWN = 48  # images
 _COLUMNS = 8
 _TILE = 120  # least width of an image, in pixels
 _MOST = 240
 _TEXT = 13  # height of the letters
 _GAP = 6
+
+
+def first_batch(
+    settings: StepSettings, batch: Batch, mesh: Mesh, names: Sequence[str]
+) -> tuple[UInt8[np.ndarray, "n h w 3"], list[str]]:
+    """Returns images of the first batch of a run as the model sees them, and a caption for each.
+
+    All processes must call it.
+    """
+
+    def shown(batch: Batch) -> tuple[jax.Array, jax.Array]:
+        images, targets = first_inputs(settings, batch, _SHOWN)
+        return settings.preprocess.denormalize(images), targets
+
+    images, targets = jax.device_get(jax.jit(shown, out_shardings=replicated(mesh))(batch))
+    return images, [caption(target, names, settings.label_smoothing) for target in targets]
 
 
 def caption(target: Float[np.ndarray, "k"], names: Sequence[str], smoothing: float = 0.0) -> str:

@@ -97,6 +97,8 @@ def make_model(config: Config, num_classes: int) -> Model:
     """
     fields = given(config.model)
     name = fields.pop("model_name", None)
+    if by_layer := fields.get("transformer", {}).pop("heads_by_layer", None):
+        fields["transformer"]["num_heads"] = by_layer
     dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     model = create_model(name, num_classes, dtype=jnp.dtype(dtype), **fields)
     images = jax.ShapeDtypeStruct((1, config.pp.crop, config.pp.crop, 3), jnp.float32)
@@ -148,7 +150,8 @@ def evaluation_feed(
 
 
 def _open(config: Config, split: str, arrays: Arrays | None, keep: bool = True) -> Source:
-    source = open_dataset(config.dataset, split, arrays)
+    places = config.tfds_data_dir, config.tfds_manual_dir
+    source = open_dataset(config.dataset, split, arrays, *places)
     if not keep:
         return source
     return hold(source, config.cache_bytes, config.decode_threads, _bad_limit(config))

@@ -41,7 +41,9 @@ def predict(trained: Trained, paths: Sequence[str], top: int = 5) -> Iterator[Pr
     for start in range(0, len(paths), batch):
         chunk = paths[start : start + batch]
         images = np.zeros((batch, *trained.preprocess.size, 3), np.uint8)  # one compiled size
-        images[: len(chunk)] = [trained.preprocess(decode(_read(path), path)) for path in chunk]
+        images[: len(chunk)] = [
+            trained.preprocess.pixels(decode(_read(path), path)) for path in chunk
+        ]
         rows = np.asarray(probabilities(jnp.asarray(images)))
         for path, row in zip(chunk, rows, strict=False):
             best = np.argsort(-row, kind="stable")[:top]

@@ -125,9 +125,7 @@ def _inputs(
     examples = jax.random.fold_in(base, _EXAMPLES)
     keys = example_keys(examples, rows["epoch"], rows["index"])
     plan, preprocess = settings.augmentation, settings.preprocess
-    images = augment(
-        rows["image"], keys, plan, preprocess.size, antialias=preprocess.antialias
-    )
+    images = augment(rows["image"], keys, plan, preprocess.size, antialias=preprocess.antialias)
     images = preprocess.normalize(erase(images, keys, plan, preprocess.mean))
     targets = metrics.targets(rows["label"], settings.num_classes, settings.label_smoothing)
     return mix(jax.random.fold_in(key, _MIXING), plan, images, targets)

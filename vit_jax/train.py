@@ -13,14 +13,13 @@ from vit_jax import trees
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
-from vit_jax.contact_sheet import SHOWN, caption, draw_contact_sheet
+from vit_jax.contact_sheet import draw_contact_sheet, first_batch
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.pipeline import Batch
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
-from vit_jax.mesh import replicated
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.stems import patch_size
 from vit_jax.models.zoo import Model
@@ -28,7 +27,7 @@ from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.plots import draw_curves
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState, abstract_state, initial_state
-from vit_jax.step import StepSettings, compiled, first_inputs, make_train_step
+from vit_jax.step import StepSettings, compiled, make_train_step
 from vit_jax.workdir import Workdir
 
 
@@ -175,17 +174,10 @@ class Run:
 
     def draw_contact_sheet(self, batch: Batch) -> None:
         """Draws the first batch as the model saw it; all processes take part, one draws."""
-
-        def shown(batch: Batch) -> tuple[jax.Array, jax.Array]:
-            images, targets = first_inputs(self._settings, batch, SHOWN)
-            return self.experiment.preprocess.denormalize(images), targets
-
-        everywhere = replicated(self.experiment.mesh)
-        images, targets = jax.device_get(jax.jit(shown, out_shardings=everywhere)(batch))
+        images, captions = first_batch(
+            self._settings, batch, self.experiment.mesh, self.experiment.class_names
+        )
         if self._report is not None:
-            smoothing = self._settings.label_smoothing
-            names = self.experiment.class_names
-            captions = [caption(target, names, smoothing) for target in targets]
             draw_contact_sheet(images, captions, self._report / "augmented.png")
 
     def metadata(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_some_of_it_only_the_host_does(name):
             r"decides it \(0\.2\)",
         ),
         ({"preset": "none", "randaugment": (2, 9)}, r"decides it \(None\); leave one of the two"),
-        ({"preset": "medium"}, r"config\.augment\.preset='medium' must .*did you mean 'medium1'"),
+        ({"preset": "medium"}, r"config\.augment\.preset='medium' must .*did you mean 'medium2'"),
         ({"three_augment": True, "color_jitter": 0.4}, "has a colour jitter of its own"),
         ({"repeats": 3}, r"config\.batch=64 must be divisible by config\.augment\.repeats=3"),
         ({"randaugment": (2, 31)}, r"must be \(layers, magnitude\)"),

@@ -1,5 +1,7 @@
 """Colour jitter within its bounds, and 3-Augment with each of its three."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
@@ -9,15 +11,16 @@ from vit_jax.data import colour
 from vit_jax.data.colour import color_jitter, three_augment
 
 
-class _Numbers:
+class _Numbers(np.random.Generator):
     """A generator that gives the numbers it was told."""
 
     def __init__(self, *numbers):
+        super().__init__(np.random.Philox(0))
         self._numbers = list(numbers)
 
-    def random(self, count):
-        taken, self._numbers = self._numbers[:count], self._numbers[count:]
-        assert len(taken) == count
+    def random(self, size: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        taken, self._numbers = self._numbers[:size], self._numbers[size:]
+        assert len(taken) == size
         return np.array(taken)
 
 
@@ -44,9 +47,7 @@ def test_each_factor_reaches_its_bounds(number, factor):
     grey = np.asarray(_image().convert("L"), float)
     contrast = _jittered(0.4, 0.5, number, 0.5, *IN_ORDER)
     mean = np.floor(grey.mean() + 0.5)
-    np.testing.assert_allclose(
-        contrast, np.clip(mean + factor * (pixels - mean), 0, 255), atol=1
-    )
+    np.testing.assert_allclose(contrast, np.clip(mean + factor * (pixels - mean), 0, 255), atol=1)
     saturated = _jittered(0.4, 0.5, 0.5, number, *IN_ORDER)
     expected = grey[..., None] + factor * (pixels - grey[..., None])
     np.testing.assert_allclose(saturated, np.clip(expected, 0, 255), atol=1)

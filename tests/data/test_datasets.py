@@ -18,7 +18,12 @@ def test_a_split_that_digits_lack():
         open_dataset("digits", "val")
 
 
-NEAREST = {"digit": "; did you mean 'digits'?", "zzz": "", "": ""}
+NEAREST = {
+    "digit": "; did you mean 'digits'?",
+    "cifar_10": "; did you mean 'cifar10'?",
+    "zzz": "",
+    "": "",
+}
 
 
 @pytest.mark.parametrize(("name", "hint"), NEAREST.items())
@@ -26,9 +31,15 @@ def test_an_unknown_name_is_one_line_with_the_nearest(name, hint):
     with pytest.raises(ConfigError) as caught:
         open_dataset(name, "train")
     message = str(caught.value)
-    assert message.startswith(f"config.dataset={name!r}: neither a known dataset (digits)")
+    assert message.startswith(f"config.dataset={name!r}: neither a known dataset (digits, or")
     assert message.endswith(f"a folder{hint}")
     assert "\n" not in message
+
+
+def test_a_folder_that_has_the_name_of_a_dataset_is_taken_for_itself(tmp_path, monkeypatch):
+    pictures.write(tmp_path / "cifar10", FILES)
+    monkeypatch.chdir(tmp_path)
+    assert open_dataset("cifar10", "train").class_names == ("cat", "dog")
 
 
 def test_a_folder_by_path(tmp_path):

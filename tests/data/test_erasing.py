@@ -40,7 +40,7 @@ def test_about_as_many_images_are_erased_as_asked():
 
 @pytest.mark.parametrize("area", [(0.02, 0.4), (0.2, 0.3)])
 def test_the_rectangle_keeps_to_its_bounds_and_lies_anywhere(area):
-    masks = (_erased(erase=1.0, erase_area=area, erase_fill="mean") > 0).any(-1)
+    masks = np.any(_erased(erase=1.0, erase_area=area, erase_fill="mean") > 0, axis=-1)
     rows, columns = masks.any(2), masks.any(1)
     np.testing.assert_array_equal(masks, rows[:, :, None] & columns[:, None])
     high, wide = rows.sum(1), columns.sum(1)

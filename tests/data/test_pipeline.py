@@ -99,7 +99,7 @@ def test_evaluation_counts_every_example_once_and_can_be_repeated(mixed, batch):
         np.testing.assert_array_equal(given["label"], mixed.labels[index])
         for pixels, i in zip(np.asarray(given["image"]), index, strict=True):
             image = decoding.decode(mixed[int(i)][0], "")
-            np.testing.assert_array_equal(pixels, feed.loading.preprocess(image))
+            np.testing.assert_array_equal(pixels, feed.loading.preprocess.pixels(image))
     assert seen == list(range(COUNT))
     assert _equal(feed.evaluation(), feed.evaluation()) == -(-COUNT // batch)
 

@@ -12,6 +12,7 @@ from tests import golden
 from tests.data import pictures
 from vit_jax.data.decoding import decode
 from vit_jax.data.preprocess import Preprocess, central_box
+from vit_jax.errors import ConfigError, DataError
 
 GOLDEN = "official_eval_preprocessing"
 
@@ -31,7 +32,7 @@ def test_official_evaluation_images(number):
     assert sizes == [96, 224]
     for size in sizes:
         preprocess = Preprocess((size, size))
-        pixels = preprocess.normalize(jnp.asarray(preprocess(image))[None])[0]
+        pixels = preprocess.normalize(jnp.asarray(preprocess.pixels(image))[None])[0]
         difference = np.abs(pixels - expected[str(size)].astype(np.float32))
         assert difference.mean() < TOLERANCE[path.suffix]
         assert difference.max() < (0.005 if path.suffix == ".png" else 0.12)
@@ -41,7 +42,7 @@ def test_official_evaluation_images(number):
 
 def _agreement(preprocess, height, width):
     pixels = pictures.noise(height, width)
-    host = preprocess(Image.fromarray(pixels))
+    host = preprocess.pixels(Image.fromarray(pixels))
     device = jax.jit(preprocess.on_device)(jnp.asarray(pixels)[None])[0]
     assert host.shape == device.shape == (*preprocess.size, 3)
     return np.abs(host - np.asarray(device, np.float32)).max()
@@ -67,7 +68,10 @@ def test_host_and_device_agree_when_smoothing(source, resize):
 
 def test_smoothing_and_plain_differ_when_shrinking():
     image = Image.fromarray(pictures.noise(64, 64))
-    plain, smoothed = Preprocess((8, 8))(image), Preprocess((8, 8), antialias=True)(image)
+    plain, smoothed = (
+        Preprocess((8, 8)).pixels(image),
+        Preprocess((8, 8), antialias=True).pixels(image),
+    )
     assert smoothed.std() < 0.5 * plain.std()
 
 
@@ -90,8 +94,8 @@ def test_central_box_by_hand():
 
 def test_cutting_the_box_is_resizing_and_then_cropping():
     pixels = np.repeat(np.arange(24, dtype=np.uint8)[:, None, None] * 10, 24, 1).repeat(3, 2)
-    cut = Preprocess((8, 8), 12)(Image.fromarray(pixels))
-    whole = Preprocess((12, 12))(Image.fromarray(pixels))
+    cut = Preprocess((8, 8), 12).pixels(Image.fromarray(pixels))
+    whole = Preprocess((12, 12)).pixels(Image.fromarray(pixels))
     np.testing.assert_array_equal(cut, whole[2:10, 2:10])
 
 
@@ -102,7 +106,11 @@ def test_rounding_never_takes_the_box_out_of_the_image():
             left, top, right, bottom = central_box((side, side), (resize, resize), resize)
             assert 0 <= left < right <= side
             assert 0 <= top < bottom <= side
-    assert Preprocess((7, 7), 7, antialias=True)(Image.new("RGB", (29, 29))).shape == (7, 7, 3)
+    assert Preprocess((7, 7), 7, antialias=True).pixels(Image.new("RGB", (29, 29))).shape == (
+        7,
+        7,
+        3,
+    )
 
 
 def test_official_normalisation():
@@ -124,3 +132,54 @@ def test_normalisation_by_colour():
 )
 def test_it_comes_back_from_json_the_same(preprocess):
     assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
+
+
+BICUBIC = Preprocess((16, 16), 19, True, interpolation="bicubic")
+
+
+@pytest.mark.parametrize("source", SIZES)
+def test_host_and_device_agree_in_bicubic(source):
+    """Pillow rounds to grey levels twice; nothing here is so bright or dark that it is cut off."""
+    pixels = pictures.noise(*source) // 2 + 64
+    host = BICUBIC.pixels(Image.fromarray(pixels))
+    device = jax.jit(BICUBIC.on_device)(jnp.asarray(pixels)[None])[0]
+    assert np.abs(host - np.asarray(device, np.float32)).max() <= 1.51
+
+
+def test_bicubic_is_sharper():
+    image = Image.fromarray(pictures.noise(64, 64))
+    bilinear = Preprocess((16, 16), antialias=True).pixels(image)
+    bicubic = Preprocess((16, 16), antialias=True, interpolation="bicubic").pixels(image)
+    assert bicubic.std() > 1.1 * bilinear.std()
+
+
+@pytest.mark.parametrize("fields", [{"interpolation": "bicubic"}, {"interpolation": "bilinaer"}])
+def test_an_interpolation_that_cannot_be(fields):
+    with pytest.raises(ConfigError, match=r"antialias=True|did you mean 'bilinear'"):
+        Preprocess((8, 8), **fields)
+
+
+def test_files_images_arrays_and_lists_make_the_same_batch(tmp_path):
+    pixels = pictures.noise(20, 30)
+    image, file = Image.fromarray(pixels), tmp_path / "picture.png"
+    image.save(file)
+    want = BICUBIC.normalize(jnp.asarray(BICUBIC.pixels(image))[None])
+    assert want.shape == (1, 16, 16, 3)
+    for one in (file, str(file), image, pixels, jnp.asarray(pixels), [pixels], pixels[None]):
+        np.testing.assert_array_equal(BICUBIC(one), want)
+    assert BICUBIC([file, image, pixels]).shape == (3, 16, 16, 3)
+    with_alpha = image.convert("RGBA")
+    np.testing.assert_array_equal(BICUBIC(with_alpha), want)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["no_such.png", np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), []]
+)
+def test_what_is_no_image_is_an_error(wrong):
+    with pytest.raises(DataError, match=r"no_such\.png|is no image|no images"):
+        BICUBIC(wrong)
+
+
+def test_another_size_crops_the_same_share():
+    assert Preprocess((224, 224), 256).at((384, 384)).resize == 439
+    assert Preprocess((224, 224)).at((384, 256)) == Preprocess((384, 256))

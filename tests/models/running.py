@@ -26,6 +26,19 @@ def random_params(module: nn.Module, x: Any, **kwargs: Any) -> Any:
     )
 
 
+def dense(x: Any, params: Any) -> Any:
+    """Returns x · kernel + bias in float64, for any number of axes in front."""
+    kernel, bias = (np.asarray(params[name], np.float64) for name in ("kernel", "bias"))
+    return np.asarray(x, np.float64) @ kernel + bias
+
+
+def layer_norm(x: Any, params: Any, epsilon: float = 1e-6) -> Any:
+    """Returns the LayerNorm of the last axis in float64."""
+    x = np.asarray(x, np.float64)
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon)
+    return x * np.asarray(params["scale"]) + np.asarray(params["bias"])
+
+
 def apply(module: nn.Module, params: Any, x: Any, **kwargs: Any) -> Any:
     """Returns the output of the module."""
     function = jax.jit(lambda p, x: module.apply({"params": p}, x, **kwargs))

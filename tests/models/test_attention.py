@@ -9,7 +9,7 @@ import pytest
 from tests.models.running import apply, new_params, random_params
 from vit_jax import models, trees
 from vit_jax.errors import ConfigError
-from vit_jax.models.attention import attention_weights, weighted_sum
+from vit_jax.models.kernels import attention_weights, weighted_sum
 
 B, N, D, HEADS = 2, 5, 12, 3
 X = jax.random.normal(jax.random.key(0), (B, N, D))

@@ -1,10 +1,12 @@
-"""One writer for a workdir: a second one is refused at start, not after it has done harm."""
+"""One writer: a workdir refuses a second at start, and a file in the cache makes it wait."""
 
+import contextlib
 import json
 import logging
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -25,8 +27,8 @@ class WorkdirLock:
     warning says so, and the run goes on without.
 
     Raises:
-        CheckpointError: on entry, if another writer holds the workdir; it names host, process id
-            and since when. Also if the lock file cannot be opened.
+      CheckpointError: on entry, if another writer holds the workdir; it names host, process id
+          and since when. Also if the lock file cannot be opened.
     """
 
     def __init__(self, workdir: str | Path):
@@ -85,9 +87,38 @@ class WorkdirLock:
         )
 
 
+@contextlib.contextmanager
+def waiting(path: Path) -> Iterator[None]:
+    """Holds the file `path` as a lock, after waiting for whoever holds it; the file stays.
+
+    Where files cannot be locked a warning says so, and the block runs without.
+
+    Raises:
+      OSError: the file cannot be opened.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        try:
+            try:
+                _lock(file)
+            except BlockingIOError:
+                logger.info("%s: waiting for another process", path)
+                _wait(file)
+        except OSError as error:
+            logger.warning(
+                "%s: files cannot be locked here (%s); make sure that no other process does the "
+                "same",
+                path,
+                error.strerror,
+            )
+        yield
+
+
 if sys.platform == "win32":
 
     def _lock(file: IO[str]) -> None:
+        raise OSError(0, "not supported on Windows")
+
+    def _wait(file: IO[str]) -> None:
         raise OSError(0, "not supported on Windows")
 
 else:
@@ -96,3 +127,7 @@ else:
     def _lock(file: IO[str]) -> None:
         """Takes the lock or raises BlockingIOError; not inherited by programs started later."""
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _wait(file: IO[str]) -> None:
+        """Takes the lock as soon as it is free."""
+        fcntl.flock(file, fcntl.LOCK_EX)

@@ -12,8 +12,7 @@ from jaxtyping import Array, Float, Int, Key, Num
 
 from vit_jax.data.augment_host import ASPECT, ATTEMPTS
 from vit_jax.data.augmentation import Augmentation
-from vit_jax.data.preprocess import DeviceBox as Box
-from vit_jax.data.preprocess import resize_box
+from vit_jax.data.resizing import Box, resize_box
 
 
 def example_keys(
@@ -95,9 +94,7 @@ def _look_up(
     return look_up(image)
 
 
-def _box(
-    key: Key[Array, ""], settings: Augmentation, height: int, width: int
-) -> Box:
+def _box(key: Key[Array, ""], settings: Augmentation, height: int, width: int) -> Box:
     """Returns a random crop, or the whole image.
 
     The rule is that of `random_box` on the host: the first of ten boxes that fits, else the whole.

@@ -19,9 +19,7 @@ ATTEMPTS = 10
 CROP, ALTER = 1, 2
 
 
-def example_generator(
-    seed: int, epoch: int, index: int, stream: int = CROP
-) -> np.random.Generator:
+def example_generator(seed: int, epoch: int, index: int, stream: int = CROP) -> np.random.Generator:
     """Returns the random numbers that belong to one example in one epoch, and to nothing else."""
     counter = [0, stream, epoch, index]
     return np.random.Generator(np.random.Philox(key=[seed, 0], counter=counter))

@@ -22,7 +22,7 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
     cutmix_share: float = 0.5
-    randaugment: tuple[int, float] | None = None
+    randaugment: tuple[int, int | float] | None = None
     three_augment: bool = False
     color_jitter: float = 0.0
 

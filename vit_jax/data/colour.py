@@ -34,6 +34,6 @@ def three_augment(image: Image.Image, generator: np.random.Generator) -> Image.I
     elif pick < 2 / 3:
         image = ImageOps.solarize(image)
     else:
-        radius = _BLUR[0] + strength * (_BLUR[1] - _BLUR[0])
+        radius = float(_BLUR[0] + strength * (_BLUR[1] - _BLUR[0]))
         image = image.filter(ImageFilter.GaussianBlur(radius))
     return color_jitter(image, _JITTER, generator)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from vit_jax.data import digits, folder
+from vit_jax.data import digits, folder, tfds
 from vit_jax.data.arrays import open_npz
 from vit_jax.data.sources import Source
 from vit_jax.errors import ConfigError, DataError, nearest
@@ -12,13 +12,22 @@ NAMES = ("digits",)
 ARRAYS = "arrays"
 
 
-def open_dataset(dataset: str, split: str, arrays: Mapping[str, Source] | None = None) -> Source:
+def open_dataset(
+    dataset: str,
+    split: str,
+    arrays: Mapping[str, Source] | None = None,
+    tfds_data_dir: str | None = None,
+    tfds_manual_dir: str | None = None,
+) -> Source:
     """Returns one split of a dataset.
 
     Args:
-      dataset: "digits", the path of an image folder or `.npz` file, or "arrays".
+      dataset: "digits"; the path of an image folder or `.npz` file; a name of TensorFlow Datasets;
+        or "arrays". An existing folder is taken for itself, whatever else has its name.
       split: "train", "test", or what else the dataset has.
       arrays: the splits of "arrays", by name.
+      tfds_data_dir: where datasets prepared by TFDS lie; None is its own place.
+      tfds_manual_dir: where files lie that TFDS may not download; None is its own place.
 
     Raises:
       ConfigError: no dataset of that name.
@@ -33,13 +42,16 @@ def open_dataset(dataset: str, split: str, arrays: Mapping[str, Source] | None =
     path = Path(dataset).expanduser()
     if path.suffix == ".npz" and not path.is_dir():
         return open_npz(path, split)
-    looks_like_path = path.is_dir() or len(path.parts) > 1 or dataset.startswith((".", "~"))
-    if not dataset or not looks_like_path:
-        raise ConfigError(
-            f"config.dataset={dataset!r}: neither a known dataset ({', '.join(NAMES)}) nor a "
-            f"folder{nearest(dataset, NAMES)}"
-        )
-    return folder.open_folder(path, split)
+    if dataset and path.is_dir():
+        return folder.open_folder(path, split)
+    if tfds.is_name(dataset, tfds_data_dir):
+        return tfds.open_tfds(dataset, split, tfds_data_dir, tfds_manual_dir)
+    if dataset and (len(path.parts) > 1 or dataset.startswith((".", "~"))):
+        return folder.open_folder(path, split)  # which says what is missing
+    raise ConfigError(
+        f"config.dataset={dataset!r}: neither a known dataset ({', '.join(NAMES)}, or a name of "
+        f"TensorFlow Datasets) nor a folder{nearest(dataset, [*NAMES, *tfds.names()])}"
+    )
 
 
 def _given(dataset: str, split: str, arrays: Mapping[str, Source] | None) -> Source:

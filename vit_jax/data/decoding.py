@@ -141,3 +141,15 @@ def _interpolate(values: np.ndarray, start: float, stop: float, count: int) -> n
     lower = values[np.clip(below, 0, last)].astype(np.float32)
     upper = values[np.clip(below + 1, 0, last)]
     return lower + weight * (upper - lower)
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Returns a Pillow image of any mode as `decode` would: upright, as RGB.
+
+    Raises:
+      DataError: pixels of which nobody knows the range.
+    """
+    try:
+        return _to_rgb(_upright(image))
+    except ValueError as error:
+        raise DataError(f"an image of mode {image.mode}: {error}") from error

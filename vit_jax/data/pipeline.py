@@ -1,8 +1,8 @@
 """Batches on the device: from memory where a dataset fits there, else decoded by host threads.
 
 A batch is a dict of arrays sharded over the mesh: `image` (b, h, w, 3) uint8 and `label` (b,), and
-for training `epoch` (how often the
-example came before, which is the epoch but for repeats) and `index` (b,), for evaluation `mask` (b,), which is 0 for padding.
+for training `epoch` (b,), which is how often the example came before, and `index` (b,), for
+evaluation `mask` (b,), which is 0 for padding.
 """
 
 import collections
@@ -167,7 +167,7 @@ class Feed:
     def _training_crop(self, image: Image.Image, row: Row) -> np.ndarray:
         area, preprocess = self.loading.crop_area, self.loading.preprocess
         if area is None:  # the central crop of `preprocess.resize` is for evaluation only
-            return dataclasses.replace(preprocess, resize=None)(image)
+            return dataclasses.replace(preprocess, resize=None).pixels(image)
         generator = example_generator(self.loading.seed, row["epoch"], row["index"])
         box = random_box(generator, image.size, area)
         return decoding.crop_and_resize(image, box, preprocess.size, antialias=preprocess.antialias)
@@ -178,7 +178,7 @@ class Feed:
             blank = np.zeros((*preprocess.size, 3), np.uint8)
             return {"image": blank, "label": np.int32(0), "mask": np.float32(0)}
         image, label = found
-        return {"image": preprocess(image), "label": np.int32(label)}
+        return {"image": preprocess.pixels(image), "label": np.int32(label)}
 
 
 def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = None) -> Source:

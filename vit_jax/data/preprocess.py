@@ -1,6 +1,9 @@
 """What is done to an image before the model sees it. It travels with the weights."""
 
 import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,9 +13,12 @@ from jaxtyping import Array, Float, Num, UInt8
 from PIL import Image
 
 from vit_jax.data import decoding
+from vit_jax.data.resizing import resize_box
+from vit_jax.errors import ConfigError, DataError, nearest
 
-DeviceBox = tuple[Array | float, Array | float, Array | float, Array | float]
-"""Top, left, height and width, in pixels."""
+Picture = str | Path | Image.Image | np.ndarray | Array  # a file, or an image that is here
+# How pixels are interpolated, by the names that Pillow, `jax.image` and timm share with us.
+_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Preprocess:
         straight to `size`, whatever its shape (official behaviour).
       antialias: smooth before shrinking (the official code does not).
       mean, std: per colour, for values from 0 to 1. The official ones, 0.5, map to [-1, 1].
+      interpolation: "bilinear" (official) or "bicubic", which needs `antialias`.
     """
 
     size: tuple[int, int]
@@ -32,11 +39,49 @@ class Preprocess:
     antialias: bool = False
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    interpolation: str = "bilinear"
 
-    def __call__(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    def __post_init__(self):
+        if self.interpolation not in _PILLOW:
+            known = ", ".join(_PILLOW)
+            hint = nearest(self.interpolation, _PILLOW)
+            raise ConfigError(f"interpolation={self.interpolation!r} is none of {known}{hint}")
+        if self.interpolation == "bicubic" and not self.antialias:
+            raise ConfigError(
+                "interpolation='bicubic' smooths before shrinking: set antialias=True"
+            )
+
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Float[Array, "b h w 3"]:
+        """Returns what a model takes.
+
+        Args:
+          pictures: an image file, a Pillow image or an array of RGB pixels (uint8, h w 3), or a
+            list of such; an array b h w 3 is such a list.
+
+        Raises:
+          DataError: a file that is missing or no readable image, or an array of another kind.
+        """
+        given: Any = pictures
+        listed = list(given) if _are_many(given) else [given]
+        if not listed:
+            raise DataError("no images: give at least one")
+        pixels = np.stack([self.pixels(_opened(picture)) for picture in listed])
+        return self.normalize(jnp.asarray(pixels))
+
+    def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         """Returns an RGB image of any size as the uint8 pixels that `normalize` takes."""
-        box = central_box(image.size, self.size, self.resize)
-        return decoding.crop_and_resize(image, box, self.size, antialias=self.antialias)
+        if not self.antialias:
+            box = central_box(image.size, self.size, self.resize)
+            return decoding.crop_and_resize(image, box, self.size, antialias=False)
+        # Smoothing looks beyond the edges of the crop, so the crop comes last.
+        resized, (left, top) = central_crop(image.size, self.size, self.resize)
+        image = image.resize(resized, _PILLOW[self.interpolation])
+        return np.asarray(image.crop((left, top, left + self.size[1], top + self.size[0])))
+
+    def at(self, size: tuple[int, int]) -> "Preprocess":
+        """Returns the same for images of another size, of which it crops the same share."""
+        resize = self.resize and round(self.resize * min(size) / min(self.size))
+        return dataclasses.replace(self, size=size, resize=resize)
 
     def on_device(self, images: UInt8[Array, "b h w 3"]) -> Num[Array, "b H W 3"]:
         """Does for a batch of images of one size what calling does for one, unrounded."""
@@ -46,8 +91,8 @@ class Preprocess:
             return images
         left, top, right, bottom = box
         part = (top, left, bottom - top, right - left)
-        resize = jax.vmap(lambda x: resize_box(x, part, self.size, antialias=self.antialias))
-        return resize(images.astype(jnp.float32))
+        resize = functools.partial(resize_box, kernel=self.interpolation, antialias=self.antialias)
+        return jax.vmap(lambda x: resize(x, part, self.size))(images.astype(jnp.float32))
 
     def normalize(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """Returns (pixels / 255 - mean) / std in float32; 127.5 maps to 0 exactly, officially."""
@@ -74,42 +119,50 @@ class Preprocess:
         return cls(**read)
 
 
+def _are_many(pictures: Any) -> bool:
+    if isinstance(pictures, (np.ndarray, Array)):
+        return pictures.ndim == 4
+    return not isinstance(pictures, (str, Path, Image.Image))
+
+
+def _opened(picture: Picture) -> Image.Image:
+    """Returns an RGB image."""
+    if isinstance(picture, (str, Path)):
+        try:
+            return decoding.decode(Path(picture).read_bytes(), str(picture))
+        except OSError as error:
+            raise DataError(f"{picture}: cannot be read: {error.strerror}") from error
+    if isinstance(picture, Image.Image):
+        return decoding.rgb(picture)
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
+        raise DataError(
+            f"an array of {array.dtype}{list(array.shape)} is no image: give uint8 RGB pixels, "
+            "height × width × 3"
+        )
+    return Image.fromarray(array)
+
+
 def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | None) -> decoding.Box:
     """Returns the part of an image of (width, height) that becomes `size` = (height, width)."""
-    width, height = source
-    if resize is None:
-        return 0.0, 0.0, float(width), float(height)
     # Resizing and then cropping is cutting a smaller box, and resizing that.
-    pixels = min(width, height) / resize
-    box_width, box_height = size[1] * pixels, size[0] * pixels
+    (wide, high), (left, top) = central_crop(source, size, resize)
+    across, down = source[0] / wide, source[1] / high
+    right, bottom = (left + size[1]) * across, (top + size[0]) * down
     # Rounding may make the box larger than the image by a hair, which Pillow refuses.
-    left, top = max((width - box_width) / 2, 0.0), max((height - box_height) / 2, 0.0)
-    return left, top, min(left + box_width, float(width)), min(top + box_height, float(height))
+    return left * across, top * down, min(right, float(source[0])), min(bottom, float(source[1]))
 
 
-def resize_box(
-    image: Float[Array, "h w c"], box: DeviceBox, size: tuple[int, int], *, antialias: bool
-) -> Float[Array, "H W c"]:
-    """Returns a box of an image resized to `size`: `decoding.crop_and_resize` on the device.
+def central_crop(
+    source: tuple[int, int], size: tuple[int, int], resize: int | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the (width, height) to resize an image to, and the (left, top) of the crop from it.
 
-    Unlike there, pixels are not rounded. The work is two products with a matrix of weights.
+    Both are whole pixels, rounded as torchvision and so timm round them; transformers cuts half a
+    pixel off as well. A side that would be shorter than the crop becomes as long as it.
     """
-    top, left, height, width = box
-    rows = _weights(top, height, image.shape[0], size[0], antialias)
-    columns = _weights(left, width, image.shape[1], size[1], antialias)
-    # Rows last: their product comes out in the order of the result, with nothing to transpose.
-    exact = jax.lax.Precision.HIGHEST
-    wide = jnp.einsum("hwc,Ww->hWc", image, columns, precision=exact)
-    return jnp.einsum("Hh,hWc->HWc", rows, wide, precision=exact)
-
-
-def _weights(
-    start: Array | float, extent: Array | float, length: int, count: int, antialias: bool
-) -> Float[Array, "count length"]:
-    """Returns what each of `length` inputs adds to `count` outputs over a part of them."""
-    step = extent / count
-    centres = start + (jnp.arange(count) + 0.5) * step - 0.5
-    reach = jnp.maximum(step, 1.0) if antialias else 1.0
-    distances = jnp.abs(centres[:, None] - jnp.arange(length)[None])
-    weights = jnp.maximum(1 - distances / reach, 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    if resize is None:
+        return (size[1], size[0]), (0, 0)
+    width, height = (max(int(resize * side / min(source)), 1) for side in source)
+    width, height = max(width, size[1]), max(height, size[0])
+    return (width, height), (round((width - size[1]) / 2), round((height - size[0]) / 2))

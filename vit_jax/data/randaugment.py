@@ -22,7 +22,7 @@ Operation = Callable[[Image.Image, float, int, Place], Image.Image]
 
 
 def randaugment(
-    image: Image.Image, layers: int, magnitude: float, generator: np.random.Generator
+    image: Image.Image, layers: int, magnitude: int | float, generator: np.random.Generator
 ) -> Image.Image:
     """Returns an RGB image after `layers` operations drawn from `OPERATIONS`, with repetition."""
     chain = list(OPERATIONS.values())
@@ -47,7 +47,7 @@ def _invert(image: Image.Image, level: float, sign: int, place: Place) -> Image.
 
 
 def _posterize(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:
-    return ImageOps.posterize(image, min(int(4 * level), 8))
+    return ImageOps.posterize(image, min(max(int(4 * level), 1), 8))
 
 
 def _solarize(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:
@@ -81,19 +81,21 @@ def _rotate(image: Image.Image, level: float, sign: int, place: Place) -> Image.
 
 
 def _shear_x(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:
-    return _affine(image, (1, sign * 0.3 * level, 0, 0, 1, 0))
+    return _affine(image, (1.0, sign * 0.3 * level, 0.0, 0.0, 1.0, 0.0))
 
 
 def _shear_y(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:
-    return _affine(image, (1, 0, 0, sign * 0.3 * level, 1, 0))
+    return _affine(image, (1.0, 0.0, 0.0, sign * 0.3 * level, 1.0, 0.0))
 
 
 def _translate_x(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:
-    return _affine(image, (1, 0, sign * level * 100 * image.width / _SIDE, 0, 1, 0))
+    move = sign * level * 100 * image.width / _SIDE
+    return _affine(image, (1.0, 0.0, move, 0.0, 1.0, 0.0))
 
 
 def _translate_y(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:
-    return _affine(image, (1, 0, 0, 0, 1, sign * level * 100 * image.height / _SIDE))
+    move = sign * level * 100 * image.height / _SIDE
+    return _affine(image, (1.0, 0.0, 0.0, 0.0, 1.0, move))
 
 
 def _cutout(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:

@@ -3,13 +3,15 @@
 from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.batchnorm import BatchNorm
 from vit_jax.models.compact import ConvTokenizer
+from vit_jax.models.encoder import Encoder, Encoder1DBlock
 from vit_jax.models.mixer import MixerBlock, MlpMixer
 from vit_jax.models.mlp import GatedMLP, MlpBlock
 from vit_jax.models.pooling import MAPHead, SequencePool
-from vit_jax.models.posemb import AddPositionEmbs
+from vit_jax.models.posemb import AddPositionEmbs, Positions
+from vit_jax.models.pruning import fit_heads, prune_heads
 from vit_jax.models.resnet import ResidualUnit, ResNet, ResNetStage, StdConv
 from vit_jax.models.stems import ConvStem, PatchEmbed
-from vit_jax.models.vit import Encoder, Encoder1DBlock, VisionTransformer
+from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import create_model, list_models
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "MlpMixer",
     "MultiHeadDotProductAttention",
     "PatchEmbed",
+    "Positions",
     "ResNet",
     "ResNetStage",
     "ResidualUnit",
@@ -33,5 +36,7 @@ __all__ = [
     "StdConv",
     "VisionTransformer",
     "create_model",
+    "fit_heads",
     "list_models",
+    "prune_heads",
 ]

@@ -1,14 +1,21 @@
 """Multi-head self-attention with the official parameters: query, key, value, out."""
 
+import math
 from functools import partial
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vit_jax.errors import ConfigError
+from vit_jax.models.kernels import (
+    attention_weights,
+    choose_kernel,
+    fused_attention,
+    weighted_sum,
+)
 
 
 def head_width(width: int, num_heads: int) -> int:
@@ -23,52 +30,147 @@ def head_width(width: int, num_heads: int) -> int:
     return width // num_heads
 
 
-def attention_weights(
-    query: Float[Array, "b n h c"], key: Float[Array, "b m h c"]
-) -> Float[Array, "b h n m"]:
-    """Returns softmax(query · key / √c) over the keys m, in float32 (arXiv:1706.03762, eq. 1)."""
-    # Heads first, then plain matrix products: on a CPU a quarter faster, backward pass included,
-    # than products over the layout b n h c, jax.nn.dot_product_attention among them.
-    scaled = (query * query.shape[-1] ** -0.5).transpose(0, 2, 1, 3)
-    logits = jnp.matmul(scaled, key.transpose(0, 2, 3, 1), preferred_element_type=jnp.float32)
-    return jax.nn.softmax(logits, axis=-1)
+class HeadProjection(nn.Module):
+    """The parameters of one projection from tokens to heads, for the attention to use.
 
+    Parameters: `kernel` (d, h, c), Xavier-uniform as a matrix d × (h c), and `bias` (h, c).
+    """
 
-def weighted_sum(
-    weights: Float[Array, "b h n m"], value: Float[Array, "b m h c"]
-) -> Float[Array, "b n h c"]:
-    """Returns, for each query and head, the sum of the values times their weights."""
-    mixed = weights.astype(value.dtype) @ value.transpose(0, 2, 1, 3)
-    return mixed.transpose(0, 2, 1, 3)
+    num_heads: int
+    head_width: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, width: int) -> tuple[Float[Array, "d h c"], Float[Array, "h c"]]:
+        """Returns kernel and bias for tokens of that width; a bias of zeros where there is none.
+
+        Given parameters with fewer heads, as `prune_heads` leaves them, are taken as they are.
+        """
+        heads = (self.num_heads, self.head_width)
+        if self.has_variable("params", "kernel"):
+            stored = self.get_variable("params", "kernel").shape
+            if stored[::2] == (width, self.head_width) and stored[1] < self.num_heads:
+                heads = stored[1:]
+
+        def as_matrix(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+            init = nn.initializers.xavier_uniform()
+            return init(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
+
+        # As arrays: parameters may come as NumPy's.
+        kernel = jnp.asarray(self.param("kernel", as_matrix, (width, *heads)))
+        if not self.use_bias:
+            return kernel, jnp.zeros(heads)
+        return kernel, jnp.asarray(self.param("bias", nn.initializers.zeros, heads))
 
 
 class MultiHeadDotProductAttention(nn.Module):
     """Self-attention (arXiv:1706.03762, section 3.2.2), with the official parameter tree.
 
-    Parameters: `query`, `key`, `value` with kernels (d, h, d/h) and biases (h, d/h), and `out`
-    with kernel (h, d/h, d) and bias (d). In training, `dropout_rate` of the attention weights are
+    Parameters: `query`, `key`, `value` with kernels (d, h, c) and biases (h, c), and `out` with
+    kernel (h, c, d) and bias (d). In training, `dropout_rate` of the attention weights are
     dropped, drawn anew for every image and head as the official code does, not shared over them.
+
+    Fields:
+      num_heads: heads h.
+      kernel: "auto", "xla" or "cudnn"; see `vit_jax.models.kernels`.
+      merged_qkv: compute query, key and value by one matrix product, from the same parameters.
+      qk_norm: LayerNorm of each head's queries and keys (arXiv:2302.05442, section 2), with the
+        parameters `query_ln` and `key_ln`.
+      qkv_bias: whether query, key and value have biases (official: yes).
+      head_width: width c of a head; None for d / h.
+      epsilon: that of these norms.
     """
 
     num_heads: int
     dropout_rate: float | int = 0.0
     dtype: DTypeLike = jnp.float32
+    kernel: str = "auto"
+    merged_qkv: bool = False
+    qk_norm: bool = False
+    qkv_bias: bool = True
+    head_width: int | None = None
+    epsilon: float = 1e-6
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"], train: bool = False) -> Float[Array, "b n d"]:
-        """Lets every token attend to all; `ConfigError` if num_heads does not divide d."""
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        train: bool = False,
+        head_mask: Float[Array, "heads"] | None = None,
+        return_weights: bool = False,
+    ) -> Any:
+        """Lets every token attend to all.
+
+        Args:
+          x: the tokens.
+          train: whether to drop attention weights.
+          head_mask: what each head's result is multiplied by: 0 silences it.
+          return_weights: whether to return the attention weights too.
+
+        Returns:
+          The tokens b n d, or a pair of them and the weights b h n n (float32, before dropout).
+
+        Raises:
+          ConfigError: num_heads does not divide d.
+        """
+        width = x.shape[-1]
+        query, key, value = self._project(x)
+        if self.qk_norm:
+            norm = partial(nn.LayerNorm, self.epsilon, dtype=self.dtype)
+            query, key = norm(name="query_ln")(query), norm(name="key_ln")(key)
+        mixed, weights = self._attend(query, key, value, train, return_weights)
+        if head_mask is not None:
+            if head_mask.shape != mixed.shape[2:3]:
+                raise ConfigError(
+                    f"head_mask of shape {head_mask.shape} must have one factor for each of the "
+                    f"{mixed.shape[2]} heads"
+                )
+            mixed = mixed * head_mask.astype(mixed.dtype)[None, None, :, None]
+        out = nn.DenseGeneral(
+            width,
+            axis=(-2, -1),
+            kernel_init=nn.initializers.xavier_uniform(),
+            dtype=self.dtype,
+            name="out",
+        )
+        y = out(mixed.reshape(-1, *mixed.shape[2:])).reshape(x.shape)  # 2-D: see MlpBlock
+        return (y, weights) if return_weights else y
+
+    def _project(self, x: Array) -> tuple[Array, ...]:
+        """b n d -> query, key and value, each b n h c."""
         b, n, width = x.shape
-        heads = (self.num_heads, head_width(width, self.num_heads))
-        dense = partial(
-            nn.DenseGeneral, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype
+        c = self.head_width or head_width(width, self.num_heads)
+        kernels, biases = zip(
+            *(
+                HeadProjection(self.num_heads, c, self.qkv_bias, name=name)(width)
+                for name in ("query", "key", "value")
+            ),
+            strict=True,
+        )
+        tokens = x.reshape(b * n, width).astype(self.dtype)  # 2-D: see MlpBlock
+        if self.merged_qkv:  # stacked, not joined: heads that devices share stay where they are
+            kernel, bias = (jnp.stack(parts, axis=-3) for parts in (kernels, biases))
+            merged = _dense(tokens, kernel, bias).reshape(b, n, *bias.shape)
+            return tuple(merged[:, :, i] for i in range(3))
+        return tuple(
+            _dense(tokens, kernel, bias).reshape(b, n, *bias.shape)
+            for kernel, bias in zip(kernels, biases, strict=True)
         )
 
-        tokens = x.reshape(b * n, width)  # 2-D: see MlpBlock
-        query, key, value = (
-            dense(heads, name=name)(tokens).reshape(b, n, *heads)
-            for name in ("query", "key", "value")
-        )
+    def _attend(
+        self, query: Array, key: Array, value: Array, train: bool, return_weights: bool
+    ) -> tuple[Array, Array | None]:
+        """Each b n h c -> mixed values b n h c, and the weights b h n n if they are asked for."""
+        dropout = train and self.dropout_rate > 0
+        kernel = choose_kernel(self.kernel, query, dropout=dropout, weights_wanted=return_weights)
+        if kernel == "cudnn":
+            return fused_attention(query, key, value), None
         weights = attention_weights(query, key)
-        weights = nn.Dropout(self.dropout_rate, deterministic=not train)(weights)
-        mixed = weighted_sum(weights, value).reshape(b * n, *heads)
-        return dense(width, axis=(-2, -1), name="out")(mixed).reshape(b, n, width)
+        kept = nn.Dropout(self.dropout_rate, deterministic=not train)(weights)
+        return weighted_sum(kept, value), weights if return_weights else None
+
+
+def _dense(x: Float[Array, "n d"], kernel: Float[Array, "d ..."], bias: Array) -> Array:
+    """n d -> n (…): one matrix product, in the dtype of `x`."""
+    matrix = kernel.reshape(kernel.shape[0], -1).astype(x.dtype)
+    return x @ matrix + bias.reshape(1, -1).astype(x.dtype)

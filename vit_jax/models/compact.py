@@ -2,9 +2,9 @@
 
 ViT-Lite is a small ViT with a class token; CVT has sequence pooling in its place; CCT has that, and
 a convolutional tokenizer in the place of patches. Depths, widths and names are the published ones.
-The blocks are those of the official ViT: unlike the published code, query, key and value have
-biases (+0.1 % parameters), residuals are pre-norm throughout, LayerNorm's ε is 1e-6, and no block
-is dropped at random in training.
+As published, query, key and value have no biases, training drops residual branches at random, and
+LayerNorm's ε is 1e-5; unlike the published code, residuals are pre-norm throughout, as in the
+official ViT.
 """
 
 from typing import Any
@@ -92,11 +92,22 @@ def _fields(name: str, size: tuple[int, ...], pool: str, dropout: float = 0.1) -
     }
 
 
+def _published(name: str, layers: int, pool: str) -> dict[str, Any]:
+    """Fields with what the published training has in common."""
+    fields = _fields(name, _SIZES[layers], pool)
+    fields["transformer"] |= {
+        "epsilon": 1e-5,
+        "drop_path_rate": 0.1,
+        "attention": {"qkv_bias": False},
+    }
+    return fields
+
+
 def _cct_fields(layers: int, kernel: int, convolutions: int, pixels: int) -> dict[str, Any]:
     name = f"cct_{layers}_{kernel}x{convolutions}_{pixels}"
     stride = max(1, kernel // 2 - 1)
     return {
-        **_fields(name, _SIZES[layers], "sequence"),
+        **_published(name, layers, "sequence"),
         "patches": None,
         "stem": "cct",
         "stem_fields": {"num_layers": convolutions, "kernel_size": kernel, "stride": stride},
@@ -106,8 +117,8 @@ def _cct_fields(layers: int, kernel: int, convolutions: int, pixels: int) -> dic
 _CIFAR = (48, 192, 4, 4)  # the two of the CIFAR-10 project
 
 _MODELS = [
-    *(_fields(f"vit_lite_{layers}_4_32", _SIZES[layers], "token") for layers in (2, 4, 6, 7)),
-    *(_fields(f"cvt_{layers}_4_32", _SIZES[layers], "sequence") for layers in (2, 4, 6, 7)),
+    *(_published(f"vit_lite_{layers}_4_32", layers, "token") for layers in (2, 4, 6, 7)),
+    *(_published(f"cvt_{layers}_4_32", layers, "sequence") for layers in (2, 4, 6, 7)),
     _cct_fields(2, 3, 2, 32),
     _cct_fields(4, 3, 2, 32),
     _cct_fields(6, 3, 1, 32),

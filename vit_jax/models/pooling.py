@@ -23,6 +23,7 @@ POOLS = {
     "sequence": ("sequence", False),
     "attention": ("attention", False),
     "none": ("none", False),
+    "distilled": ("distilled", True),
 }
 
 
@@ -55,6 +56,7 @@ class MAPHead(nn.Module):
     mlp_dim: int
     activation: str = "gelu_tanh"
     dtype: DTypeLike = jnp.float32
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b d"]:
@@ -72,5 +74,6 @@ class MAPHead(nn.Module):
 
         query = jnp.broadcast_to(probe.astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
         y = attention(query, x)
-        y = y + mlp(nn.LayerNorm(dtype=self.dtype, name="LayerNorm_0")(y), deterministic=True)
+        norm = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="LayerNorm_0")
+        y = y + mlp(norm(y), deterministic=True)
         return y[:, 0]

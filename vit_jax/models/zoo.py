@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.compact import COMPACT
+from vit_jax.models.encoder import Encoder
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
-from vit_jax.models.vit import STEMS, Encoder, VisionTransformer
+from vit_jax.models.vit import STEMS, VisionTransformer
 
 Model = VisionTransformer | MlpMixer
 
@@ -161,9 +162,7 @@ def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any
     merged: dict[str, Any] = model_fields(name) if name is not None else {"patches": None}
     if fields.get("stem", merged.get("stem")) != merged.get("stem"):
         merged["stem_fields"] = None  # those of the named model's own stem
-    for key, value in fields.items():
-        old = merged.get(key)
-        merged[key] = {**(old or {}), **value} if _is_mapping(value) else value
+    merged = _merge(merged, fields)
     _check_nested_fields(merged)
     return family(num_classes=num_classes, **merged)
 
@@ -184,6 +183,23 @@ def _missing(family: type[Model], fields: Mapping[str, Any]) -> list[str]:
 def _bare(name: str) -> str:
     """The part of a name that counts: "ViT-B_16" -> "b16", "R50+ViT-B_16" -> "r50vitb16"."""
     return re.sub(r"[^a-z0-9]", "", name.lower()).removeprefix("vit")
+
+
+# A field that may be a name alone or a mapping, and what the name is called in the mapping.
+_SHORT = {"attention": "kernel", "positions": "kind"}
+
+
+def _merge(old: Any, new: Any) -> dict[str, Any]:
+    """Lays fields over fields, mappings over mappings at every depth."""
+    merged: dict[str, Any] = dict(old.items())
+    for key, value in new.items():
+        before = merged.get(key)
+        if key in _SHORT and _is_mapping(before) and isinstance(value, str):
+            value = {_SHORT[key]: value}
+        if key in _SHORT and _is_mapping(value) and isinstance(before, str):
+            before = {_SHORT[key]: before}
+        merged[key] = _merge(before or {}, value) if _is_mapping(value) else value
+    return merged
 
 
 def _is_mapping(value: Any) -> bool:

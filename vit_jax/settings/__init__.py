@@ -23,6 +23,8 @@ HARMLESS = frozenset({
     "bad_images_limit",
     "cache_bytes",
     "decode_threads",
+    "tfds_data_dir",
+    "tfds_manual_dir",
     "prefetch",
     "batch_eval",
     "checkpoint_every",

@@ -19,7 +19,18 @@ DATA: dict[str, Key] = {
     "dataset": Key(
         "digits",
         "'digits'; the path of an image folder ({train,test}/CLASS/*) or of an .npz file (x_train, "
-        "y_train, x_test, y_test); or 'arrays', for those passed in Python.",
+        "y_train, x_test, y_test); a name of TensorFlow Datasets ('cifar10', "
+        "'imagenet_resized/64x64'); or 'arrays', for those passed in Python.",
+    ),
+    "tfds_data_dir": Key(
+        None, "Where TFDS keeps prepared datasets; None is ~/tensorflow_datasets.", None, str
+    ),
+    "tfds_manual_dir": Key(
+        None,
+        "Where files lie that TFDS may not download (ImageNet); None is downloads/manual of "
+        "tfds_data_dir.",
+        None,
+        str,
     ),
     "num_classes": Key(
         None, "Classes expected in the data; None takes what is there.", POSITIVE, int
@@ -51,7 +62,7 @@ DATA: dict[str, Key] = {
         "Leave the last test images out if they do not fill a batch of batch_eval, as the official "
         "code does: only to compare with its scores.",
     ),
-    "pp.train": Key("train", "Split to train on."),
+    "pp.train": Key("train", "Split to train on; of TFDS also a part of one: 'train[:98%]'."),
     "pp.test": Key("test", "Split to evaluate on."),
     "pp.crop": Key(224, "Height and width of the images the model sees, in pixels.", POSITIVE),
     "pp.resize": Key(

@@ -1,6 +1,6 @@
 """Settings of the model; None takes what the named model, or the class, has."""
 
-from vit_jax.settings.rules import BELOW_ONE, PATCH, POSITIVE, Key, one_of
+from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, PATCH, POSITIVE, Key, one_of
 
 MODEL: dict[str, Key] = {
     # Model
@@ -21,16 +21,98 @@ MODEL: dict[str, Key] = {
     "model.transformer.attention_dropout_rate": Key(
         None, "Dropout of the attention weights.", BELOW_ONE, float
     ),
+    "model.transformer.heads_by_layer": Key(
+        None,
+        "Heads of each layer, where they differ, as after pruning; in place of num_heads, and with "
+        "attention.head_width.",
+        None,
+        tuple,
+    ),
+    "model.transformer.activation": Key(
+        None,
+        "The MLP's activation: 'gelu_tanh' for official weights, 'gelu_erf' for those of DeiT, "
+        "timm and transformers.",
+        one_of("gelu_tanh", "gelu_erf"),
+        str,
+    ),
+    "model.transformer.epsilon": Key(None, "That of the LayerNorms.", POSITIVE, float),
+    "model.transformer.layer_scale": Key(
+        None, "First value of a learned scale of each residual branch.", POSITIVE, float
+    ),
+    "model.transformer.drop_path_rate": Key(
+        None,
+        "Stochastic depth: share of images for which training leaves out a residual branch of the "
+        "last block; it grows linearly from 0 in the first.",
+        BELOW_ONE,
+        float,
+    ),
+    "model.transformer.remat": Key(
+        None,
+        "What the backward pass keeps of a block, by the names of jax.checkpoint_policies, to save "
+        "memory; None keeps all it needs.",
+        one_of(
+            "nothing_saveable",
+            "dots_saveable",
+            "dots_with_no_batch_dims_saveable",
+            "everything_saveable",
+        ),
+        str,
+    ),
+    "model.transformer.attention.kernel": Key(
+        None,
+        "What computes attention; 'auto' takes the fastest that serves.",
+        one_of("auto", "xla", "cudnn"),
+        str,
+    ),
+    "model.transformer.attention.merged_qkv": Key(
+        None, "Query, key and value by one matrix product, from the same parameters.", None, bool
+    ),
+    "model.transformer.attention.qk_norm": Key(
+        None, "LayerNorm of each head's queries and keys.", None, bool
+    ),
+    "model.transformer.attention.qkv_bias": Key(
+        None, "Biases of query, key and value.", None, bool
+    ),
+    "model.transformer.attention.head_width": Key(
+        None, "Width of a head; None for hidden_size / num_heads.", POSITIVE, int
+    ),
     "model.resnet.num_layers": Key(None, "Hybrids: units of each ResNet stage.", None, tuple),
     "model.resnet.width_factor": Key(None, "Hybrids: width of the ResNet over 64.", None, int),
     "model.stem": Key(
         None, "Convolutions in place of patches; None is none.", one_of("conv", "cct"), str
     ),
+    "model.stem_fields.num_layers": Key(None, "'cct': its convolutions.", POSITIVE, int),
+    "model.stem_fields.kernel_size": Key(None, "'cct': pixels of a convolution.", POSITIVE, int),
+    "model.stem_fields.stride": Key(None, "'cct': stride of a convolution.", POSITIVE, int),
+    "model.stem_fields.pool_size": Key(None, "'cct': pixels of a max-pool.", POSITIVE, int),
+    "model.stem_fields.pool_stride": Key(None, "'cct': stride of a max-pool.", POSITIVE, int),
+    "model.stem_fields.layers": Key(
+        None, "'conv': (channels, stride) of each convolution.", None, tuple
+    ),
+    "model.positions.kind": Key(
+        None, "Positions of the tokens.", one_of("learned", "sincos2d", "none"), str
+    ),
+    "model.positions.resize": Key(
+        None,
+        "How positions are resized for images of another size; None refuses those.",
+        one_of("bilinear", "bicubic"),
+        str,
+    ),
+    "model.positions.grid": Key(
+        None, "(rows, columns) of patches that positions were made for.", PATCH, tuple
+    ),
+    "model.positions.class_row": Key(
+        None, "Whether the class token has a position too.", None, bool
+    ),
+    "model.num_registers": Key(
+        None, "Learned tokens beside the patches that the head does not read.", NOT_NEGATIVE, int
+    ),
+    "model.pool_norm": Key(None, "The last LayerNorm after pooling, not before it.", None, bool),
     "model.classifier": Key(None, "'token' or 'gap': what the head reads.", None, str),
     "model.pool": Key(
         None,
         "What the head reads, whatever the classifier says; None is what that says.",
-        one_of("token", "mean", "sequence", "attention"),
+        one_of("token", "mean", "sequence", "attention", "distilled"),
         str,
     ),
     "model.representation_size": Key(None, "Width of the layer before the head.", POSITIVE, int),

@@ -1,0 +1,116 @@
+"""Weights out and back: any model that a format has, to the last bit; what it has not, refused."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import golden
+from vit_jax import trees
+from vit_jax.checkpoints.arrays import read_arrays, write_npz
+from vit_jax.data.preprocess import Preprocess
+from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.origin import fields_of
+from vit_jax.pretrained import load_pretrained, open_pretrained
+from vit_jax.release import convert, save_pretrained
+
+BICUBIC = Preprocess((32, 32), 40, True, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), "bicubic")
+
+
+def released(name="vit_token"):
+    return golden.shared("golden", f"{name}.released.npz")
+
+
+@pytest.mark.parametrize("name", ["vit_token", "hybrid_r"])
+@pytest.mark.parametrize("to", ["timm", "transformers", "official"])
+def test_a_published_file_there_and_back_has_the_same_bits(name, to, tmp_path):
+    if name == "hybrid_r" and to != "official":
+        with pytest.raises(CheckpointError, match=r"no hybrid|no place"):
+            convert(released(name), tmp_path / "there", to)
+        return
+    convert(released(name), tmp_path / "there", to)
+    back = convert(tmp_path / "there", tmp_path / "back.npz", "official")
+    assert trees.difference(read_arrays(back), read_arrays(released(name))) == []
+
+
+@pytest.mark.parametrize("golden_folder", ["timm_vit", "timm_vit_gap", "hf_vit"])
+def test_files_of_other_libraries_there_and_back(golden_folder, tmp_path):
+    source = golden.shared("golden", golden_folder)
+    to = "transformers" if golden_folder == "hf_vit" else "timm"
+    convert(source, tmp_path / "there", "official")
+    convert(tmp_path / "there", tmp_path / "back", to)
+    assert trees.difference(read_arrays(tmp_path / "back"), read_arrays(source)) == []
+    with np.load(source / "expected.npz") as expected:
+        images = jnp.asarray(expected["pixel_values_nchw"].transpose(0, 2, 3, 1))
+        for folder in ("there", "back"):
+            model, variables, _ = load_pretrained(tmp_path / folder)
+            logits = jax.jit(model.apply)(variables, images)
+            np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
+
+
+def test_bfloat16_stays_bfloat16(tmp_path):
+    arrays = {k: v.astype(jnp.bfloat16) for k, v in read_arrays(released()).items()}
+    write_npz(tmp_path / "half.npz", arrays)
+    convert(tmp_path / "half.npz", tmp_path / "half.safetensors", "timm")
+    back = convert(tmp_path / "half.safetensors", tmp_path / "back.npz", "official")
+    assert trees.difference(read_arrays(back), arrays) == []
+    _, variables, _ = load_pretrained(back)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("to", ["timm", "transformers", "official"])
+def test_a_saved_folder_has_all_that_travels_with_weights(to, tmp_path):
+    model, variables, _ = load_pretrained(released(), num_classes=3)
+    names = ("cat", "dog", "ďábel")
+    save_pretrained(
+        tmp_path / "out", model, variables, BICUBIC, class_names=names, format=to,
+        recipe={"base_lr": 0.03}, score={"accuracy": 0.985},
+    )  # fmt: skip
+    card = (tmp_path / "out" / "README.md").read_text()
+    for part in ("cat, dog, ďábel", '"accuracy": 0.985', '"base_lr": 0.03', "pipeline_tag"):
+        assert part in card
+    loaded = open_pretrained(tmp_path / "out")
+    assert loaded.preprocess == BICUBIC
+    assert loaded.class_names == names
+    assert trees.difference(loaded.variables, variables) == []
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    if to == "timm":
+        assert config["label_names"] == list(names)
+        assert config["pretrained_cfg"]["crop_pct"] == 0.8
+    if to == "transformers":
+        assert config["id2label"] == {"0": "cat", "1": "dog", "2": "ďábel"}
+        processor = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+        assert processor["size"] == {"shortest_edge": 40}
+        assert processor["crop_size"] == {"height": 32, "width": 32}
+
+
+def test_names_for_other_classes_are_refused(tmp_path):
+    model, variables, preprocess = load_pretrained(released())
+    with pytest.raises(CheckpointError, match="2 names for 10 classes"):
+        save_pretrained(tmp_path, model, variables, preprocess, class_names=("a", "b"))
+
+
+def test_running_statistics_have_no_place(tmp_path):
+    model, variables, _ = load_pretrained(released())
+    variables["batch_stats"] = {"mean": jnp.zeros(3)}
+    with pytest.raises(CheckpointError, match="running statistics"):
+        save_pretrained(tmp_path, model, variables, Preprocess((32, 32)), format="official")
+
+
+@pytest.mark.parametrize(
+    ("target", "to", "message"),
+    [("out", "tim", "did you mean 'timm'"), ("out.npz", "timm", "the timm format is .safetensors")],
+)
+def test_wrong_formats_and_targets(target, to, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        convert(released(), tmp_path / target, to)
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_another_epsilon_is_said_aloud(tmp_path, caplog):
+    convert(golden.shared("golden", "hf_vit"), tmp_path / "timm", "timm")
+    assert "epsilon 1e-06, and this model has 1e-12" in caplog.text
+    assert fields_of(load_pretrained(tmp_path / "timm")[0])["transformer"]["epsilon"] == 1e-12

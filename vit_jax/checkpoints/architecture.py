@@ -1,0 +1,213 @@
+"""The architecture that parameters belong to, read off their names and shapes alone.
+
+What shapes cannot tell (activation, epsilon, which of two readings of a position table holds) comes
+from the format or from the user, as hints.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vit_jax.errors import CheckpointError
+from vit_jax.grids import Grid, show, square_grid
+
+Shapes = Mapping[str, tuple[int, ...]]  # {our path: shape}
+Fields = dict[str, Any]  # fields of `create_model`
+
+_POSITIONS = "Transformer/posembed_input/pos_embedding"
+_ATTENTION = "MultiHeadDotProductAttention_0"
+
+
+def fields_of(shapes: Shapes, hints: Mapping[str, Any], where: str) -> Fields:
+    """Returns the fields of the model that has these parameters, `num_classes` among them.
+
+    Args:
+      shapes: all of its parameters.
+      hints: fields that are known already, nested as in `create_model`; they win.
+      where: the file, to begin an error with.
+
+    Raises:
+      CheckpointError: no known architecture, or positions for a grid that nobody can tell.
+    """
+    is_mixer = any(path.startswith("MixerBlock_") for path in shapes)
+    if not is_mixer and "embedding/kernel" not in shapes and "stem" not in hints:
+        what = "a stem of convolutions" if _any(shapes, "stem/") else "no patch embedding"
+        raise CheckpointError(
+            f"{where}: has {what}, so its architecture cannot be told from the arrays; name it: "
+            "model_name=… (vit_jax models lists the names)"
+        )
+    if is_mixer:  # which has no encoder that hints could speak of
+        others = {name: value for name, value in hints.items() if name != "transformer"}
+        return merged(_mixer(shapes), others)
+    return merged(_transformer(shapes, hints), hints)
+
+
+def merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> Fields:
+    """Returns `fields` with `changes`, mappings merged into mappings."""
+    result = dict(fields)
+    for name, value in changes.items():
+        old = result.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merged(old, value)
+        result[name] = value
+    return result
+
+
+def grid_of(shapes: Shapes, fields: Mapping[str, Any], where: str) -> Grid | None:
+    """Returns (rows, columns) of the patches that the parameters were made for; None for any."""
+    if "MixerBlock_0/token_mixing/Dense_0/kernel" in shapes:
+        rows = shapes["MixerBlock_0/token_mixing/Dense_0/kernel"][0]
+    elif _POSITIONS in shapes:
+        rows = shapes[_POSITIONS][1] - rows_in_front(shapes, fields)
+    else:
+        return None
+    positions = fields.get("positions", {})
+    if isinstance(positions, Mapping) and positions.get("grid") is not None:
+        rows_given, columns = positions["grid"]
+        if rows_given * columns != rows:
+            raise CheckpointError(
+                f"{where}: has positions for {rows} patches, which make no grid of "
+                f"{show((rows_given, columns))}"
+            )
+        return (rows_given, columns)
+    if (square := square_grid(rows)) is None:
+        raise CheckpointError(
+            f"{where}: has positions for {rows} patches, which make no square; say which grid "
+            "they were made for: positions={'grid': (rows, columns)}"
+        )
+    return square
+
+
+def rows_in_front(shapes: Shapes, fields: Mapping[str, Any]) -> int:
+    """Returns how many rows of the position table belong to tokens in front of the patches."""
+    positions = fields.get("positions", {})
+    class_row = positions.get("class_row", True) if isinstance(positions, Mapping) else True
+    return ("cls" in shapes) + ("dist" in shapes) if class_row else 0
+
+
+def pixels_of_patch(fields: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns the image pixels, (height, width), that one token stands for."""
+    height, width = fields["patches"]["size"]
+    scale = 1
+    if fields.get("resnet"):
+        scale = 4 * 2 ** max(len(fields["resnet"]["num_layers"]) - 1, 0)
+    return height * scale, width * scale
+
+
+def _mixer(shapes: Shapes) -> Fields:
+    kernel, tokens = shapes["stem/kernel"], shapes["MixerBlock_0/token_mixing/Dense_0/kernel"]
+    return {
+        "num_classes": _classes(shapes),
+        "patches": {"size": kernel[:2]},
+        "hidden_dim": kernel[-1],
+        "num_blocks": _count(shapes, r"MixerBlock_(\d+)/"),
+        "tokens_mlp_dim": tokens[-1],
+        "channels_mlp_dim": shapes["MixerBlock_0/channel_mixing/Dense_0/kernel"][-1],
+    }
+
+
+def _transformer(shapes: Shapes, hints: Mapping[str, Any]) -> Fields:
+    fields: Fields = {"num_classes": _classes(shapes)}
+    if "embedding/kernel" in shapes:
+        kernel = shapes["embedding/kernel"]
+        fields |= {"patches": {"size": kernel[:2]}, "hidden_size": kernel[-1]}
+    if "conv_root/kernel" in shapes:
+        fields["resnet"] = _resnet(shapes)
+    fields["transformer"] = _encoder(shapes)
+    if "pre_logits/kernel" in shapes:
+        fields["representation_size"] = shapes["pre_logits/kernel"][-1]
+    fields["classifier"] = "token" if "cls" in shapes else "gap"
+    if pool := _pool(shapes):
+        fields["pool"] = pool
+    if "pool_norm/scale" in shapes:
+        fields["pool_norm"] = True
+    if "registers" in shapes:
+        fields["num_registers"] = shapes["registers"][1]
+    if _POSITIONS not in shapes:
+        fields["positions"] = {"kind": "none"}
+    elif class_row := _class_row(shapes, hints):
+        fields["positions"] = class_row
+    return fields
+
+
+def _encoder(shapes: Shapes) -> Fields | None:
+    """Fields of the encoder; None if there is none. Dropout is off."""
+    layers = _count(shapes, r"Transformer/encoderblock_(\d+)/")
+    block = "Transformer/encoderblock_0"
+    if not layers:
+        return None
+    heads = tuple(
+        shapes[f"Transformer/encoderblock_{i}/{_ATTENTION}/query/kernel"][1] for i in range(layers)
+    )
+    width, _, head_width = shapes[f"{block}/{_ATTENTION}/query/kernel"]
+    gated = f"{block}/MlpBlock_0/proj_in/kernel" in shapes
+    mlp = "proj_in" if gated else "Dense_0"
+    fields: Fields = {
+        "num_layers": layers,
+        "num_heads": heads[0] if len(set(heads)) == 1 else heads,
+        "mlp_dim": shapes[f"{block}/MlpBlock_0/{mlp}/kernel"][-1],
+        "dropout_rate": 0.0,
+        "attention_dropout_rate": 0.0,
+    }
+    attention: Fields = {}
+    if any(head_width * count != width for count in heads):
+        attention["head_width"] = head_width
+    if f"{block}/{_ATTENTION}/query_ln/scale" in shapes:
+        attention["qk_norm"] = True
+    if f"{block}/{_ATTENTION}/query/bias" not in shapes:
+        attention["qkv_bias"] = False
+    if gated:
+        fields["mlp"] = "gated"
+    if f"{block}/layer_scale_0" in shapes:
+        fields["layer_scale"] = 1e-5
+    return {**fields, "attention": attention} if attention else fields
+
+
+def _resnet(shapes: Shapes) -> Fields:
+    stages = _count(shapes, r"block(\d+)/unit", first=1)
+    units = tuple(_count(shapes, rf"block{s + 1}/unit(\d+)/", first=1) for s in range(stages))
+    factor = shapes["conv_root/kernel"][-1] / 64
+    return {"num_layers": units, "width_factor": int(factor) if factor % 1 == 0 else factor}
+
+
+def _pool(shapes: Shapes) -> str | None:
+    for path, pool in (
+        ("pool/probe", "attention"),
+        ("pool/attention_pool/kernel", "sequence"),
+        ("dist", "distilled"),
+    ):
+        if path in shapes:
+            return pool
+    return None
+
+
+def _class_row(shapes: Shapes, hints: Mapping[str, Any]) -> Fields:
+    """Whether the position table has rows for the tokens in front; hints that say so win.
+
+    No square is one or two more than another, so for a square grid the count leaves no doubt.
+    """
+    rows, front = shapes[_POSITIONS][1], ("cls" in shapes) + ("dist" in shapes)
+    positions = hints.get("positions")
+    grid = positions.get("grid") if isinstance(positions, Mapping) else None
+    if grid is not None:
+        without = rows == grid[0] * grid[1]
+    else:
+        without = square_grid(rows) is not None and square_grid(rows - front) is None
+    return {"class_row": False} if front and without else {}
+
+
+def _classes(shapes: Shapes) -> int | None:
+    return shapes["head/kernel"][-1] if "head/kernel" in shapes else None
+
+
+def _any(paths: Iterable[str], start: str) -> bool:
+    return any(path.startswith(start) for path in paths)
+
+
+def _count(paths: Iterable[str], pattern: str, first: int = 0) -> int:
+    """Returns how many consecutive numbers, from `first`, the pattern finds."""
+    found = {int(match[1]) for path in paths if (match := re.match(pattern, path))}
+    count = 0
+    while first + count in found:
+        count += 1
+    return count

@@ -1,0 +1,216 @@
+"""Which format a file of weights has, and what it holds in the names and shapes used here."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_jax.checkpoints import architecture, big_vision, mapping, official, timm, transformers
+from vit_jax.checkpoints.arrays import check_finite, read_arrays, read_headers, read_metadata
+from vit_jax.checkpoints.headers import Header
+from vit_jax.checkpoints.mapping import Shape, Table
+from vit_jax.errors import CheckpointError
+from vit_jax.grids import Grid
+
+logger = logging.getLogger("vit_jax")
+
+Config = Mapping[str, Any]
+Arrays = Mapping[str, np.ndarray]
+OURS = "vit_jax"  # in a config.json that we wrote: what its format has no words for
+_NAMED = 5  # names of arrays shown in an error
+
+
+def _unchanged(arrays: Arrays) -> dict[str, np.ndarray]:
+    return dict(arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a file names its arrays, and what its format says that shapes do not.
+
+    Attributes:
+      format: "official", "big_vision", "timm" or "transformers".
+      table: its rows.
+      hints: fields of `create_model` that the format or its config gives.
+      prepared: what is done to the arrays before the table is applied.
+      preprocess: fields of a `Preprocess`; None where the file says nothing of images.
+      class_names: None where the file names no classes.
+    """
+
+    format: str
+    table: Table
+    hints: dict[str, Any]
+    prepared: Callable[[Arrays], dict[str, np.ndarray]] = _unchanged
+    preprocess: dict[str, Any] | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A file of weights whose headers have been read, and no array yet.
+
+    Attributes:
+      where: the file or folder.
+      layout: its format.
+      shapes: {our path: shape} of its parameters.
+      fields: of `create_model`, `num_classes` among them, that give these parameters.
+      grid: the patches, (rows, columns), that they were made for; None for any.
+      unused: names of arrays in the file that a classifier has no use for.
+    """
+
+    where: str
+    layout: Layout
+    shapes: dict[str, Shape]
+    fields: dict[str, Any]
+    grid: Grid | None
+    unused: tuple[str, ...]
+    reading: mapping.Reading
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels that the positions were made for; None for any."""
+        if self.grid is None or not self.fields.get("patches"):
+            return None
+        patch = architecture.pixels_of_patch(self.fields)
+        return self.grid[0] * patch[0], self.grid[1] * patch[1]
+
+    def check(self, wanted: Mapping[str, Shape]) -> None:
+        """Raises one `CheckpointError` with all that differs from a model of these shapes."""
+        mapping.check(self.reading, wanted, self.layout.table, self.where)
+
+    def load(self) -> dict[str, np.ndarray]:
+        """Reads the arrays, {our path: array}, of the dtypes that they are stored in.
+
+        Raises:
+          CheckpointError: damaged bytes, or values that are not finite.
+        """
+        arrays = read_arrays(self.where)
+        check_finite(arrays, self.where)
+        return mapping.read(self.layout.table, self.layout.prepared(arrays)).arrays
+
+
+def open_weights(
+    path: str | Path,
+    config: Config | None = None,
+    processor: Config | None = None,
+    hints: Mapping[str, Any] | None = None,
+) -> Weights:
+    """Reads the headers of a file of weights and says what model it is of.
+
+    Args:
+      path: an npz or safetensors file, or a folder with model.safetensors.
+      config, processor: what config.json and preprocessor_config.json say; None reads those in the
+        folder, or beside the file, where there are any.
+      hints: fields of `create_model` that are known already; they win over what the file says.
+
+    Raises:
+      CheckpointError: not a file of weights of a known format, or of an architecture that cannot
+        be told.
+    """
+    headers = read_headers(path)
+    if config is None:
+        config = read_config(Path(path))
+    if processor is None:
+        processor = read_config(Path(path), "preprocessor_config.json")
+    layout = layout_of(headers, str(path), config, processor, hints or {})
+    layout = _with_ours(layout, config.get(OURS) or {})
+    reading = mapping.read(layout.table, layout.prepared(mapping.shapes_alone(headers)))
+    shapes = {name: array.shape for name, array in reading.arrays.items()}
+    known = architecture.merged(layout.hints, hints or {})
+    fields = architecture.fields_of(shapes, known, str(path))
+    grid = architecture.grid_of(shapes, fields, str(path))
+    return Weights(str(path), layout, shapes, fields, grid, reading.unused, reading)
+
+
+def layout_of(
+    headers: Mapping[str, Header],
+    where: str,
+    config: Config,
+    processor: Config,
+    hints: Mapping[str, Any],
+) -> Layout:
+    """Returns the layout of arrays with these names and shapes; see `open_weights`."""
+    if (prefix := big_vision.prefix_of(headers)) is not None:
+        rows = big_vision.table(prefix, stacked=big_vision.is_stacked(headers))
+        return Layout(big_vision.NAME, rows, big_vision.hints(headers))
+    if (prefix := official.prefix_of(headers)) is not None:
+        rows = official.table(prefix, published=official.is_published(headers))
+        return Layout(official.NAME, rows, {})
+    if timm.recognises(headers):
+        return _timm(headers, config, hints, where)
+    if transformers.recognises(headers):
+        return _transformers(headers, config, processor, hints, where)
+    shown = ", ".join(list(headers)[:_NAMED]) + (", …" if len(headers) > _NAMED else "")
+    raise CheckpointError(
+        f"{where}: is of no known format: its arrays are named {shown}; known are the official "
+        "npz, big_vision's npz, and safetensors of timm's and transformers' ViT and DeiT"
+    )
+
+
+def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:
+    """Returns what a JSON file says that is inside the weights, beside them or in their folder.
+
+    `write_weights` puts it inside a safetensors file that stands alone; {} where there is none.
+    """
+    inside = read_metadata(path).get(name) if path.is_file() else None
+    file = (path if path.is_dir() else path.parent) / name
+    if inside is None and not file.is_file():
+        return {}
+    try:
+        config = json.loads(inside or file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: not readable as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file}: is no JSON object; it must hold the fields of a model")
+    return config
+
+
+def _with_ours(layout: Layout, ours: Config) -> Layout:
+    """Adds what our own part of a config says, which wins over what it says in others' words."""
+    names = ours.get("class_names")
+    return dataclasses.replace(
+        layout,
+        hints=architecture.merged(layout.hints, ours.get("fields") or {}),
+        preprocess=ours.get("preprocess") or layout.preprocess,
+        class_names=tuple(names) if names else layout.class_names,
+    )
+
+
+def _timm(
+    headers: Mapping[str, Header], config: Config, hints: Mapping[str, Any], where: str
+) -> Layout:
+    shapes = mapping.shapes_alone(headers)
+    count = timm.heads(headers[timm.PATCHES].shape[0], config, hints, where)
+    return Layout(
+        timm.NAME,
+        timm.table(count),
+        timm.hints(shapes, config, where),
+        lambda arrays: timm.prepared(arrays, config),
+        timm.preprocess(config),
+        timm.labels(config),
+    )
+
+
+def _transformers(
+    headers: Mapping[str, Header],
+    config: Config,
+    processor: Config,
+    hints: Mapping[str, Any],
+    where: str,
+) -> Layout:
+    prefix = transformers.prefix_of(headers) or ""
+    width = headers[f"{prefix}{transformers.PATCHES}"].shape[0]
+    count = transformers.heads(width, config, hints, where)
+    rows = transformers.table(count, prefix, new=transformers.is_new(headers))
+    return Layout(
+        transformers.NAME,
+        [transformers.UNREAD_ROW, *rows],
+        transformers.hints(config, where),
+        transformers.prepared,
+        transformers.preprocess(config, processor),
+        transformers.labels(config),
+    )

@@ -1,0 +1,117 @@
+"""From what a user names as a source of weights to files on this machine."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vit_jax.checkpoints.catalogue import Published, list_published, published
+from vit_jax.checkpoints.download import fetch
+from vit_jax.checkpoints.formats import read_config
+from vit_jax.checkpoints.locations import REMOTE, scheme
+from vit_jax.errors import CheckpointError, nearest
+
+logger = logging.getLogger("vit_jax")
+
+CONFIGS = ("config.json", "preprocessor_config.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """Weights on this machine.
+
+    Attributes:
+      path: a file, or a folder with model.safetensors.
+      config, processor: what config.json and preprocessor_config.json beside it say; {} where there
+        are none.
+      fields: of `create_model`, that the catalogue knows and the file does not say.
+      preprocess: fields of a `Preprocess` that the catalogue knows; None for none.
+    """
+
+    path: Path
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    processor: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preprocess: Mapping[str, Any] | None = None
+
+
+def resolve(source: str | Path) -> Located:
+    """Returns the files of a source, downloaded if need be.
+
+    Args:
+      source: a path; a URL of https, hf or gs, where hf://OWNER/NAME alone means its
+        model.safetensors; or a name of the catalogue.
+
+    Raises:
+      CheckpointError: there is no such file or name, or it cannot be downloaded.
+    """
+    text = str(source)
+    if scheme(text) in REMOTE:
+        return _remote(text)
+    path = Path(text.removeprefix("file://")).expanduser()
+    if path.exists():
+        return _local(path)
+    if path.parent == Path() or not path.parent.is_dir():  # a name, and no path
+        return _published(published(text))
+    siblings = [one.name for one in path.absolute().parent.iterdir()]
+    raise CheckpointError(f"{source}: no such file or folder{nearest(path.name, siblings)}")
+
+
+def _local(path: Path) -> Located:
+    """A file or folder with its configs; an npz that the catalogue knows by its name has more."""
+    if (path / "model.npz").is_file():
+        path = path / "model.npz"
+    located = Located(path, *(read_config(path, name) for name in CONFIGS))
+    known = _known_by_stem(path) if path.suffix == ".npz" and not located.config else None
+    if known is None:
+        return located
+    logger.info("%s: by its name, prepared and activated as %s", path, known.name)
+    return dataclasses.replace(located, **_said(known))
+
+
+def _known_by_stem(path: Path) -> Published | None:
+    """Returns catalogue weights of that architecture, where all of them are used in one way."""
+    same = [one for one in list_published() if path.stem in (one.name.split(".")[0], *one.aliases)]
+    ways = {(one.activation, one.epsilon, one.preparation) for one in same}
+    return same[0] if len(ways) == 1 else None
+
+
+def _published(entry: Published) -> Located:
+    """Fetches the first source of an entry that can be had."""
+    problems = []
+    for source in entry.sources:
+        try:
+            located = _remote(source.url, source.sha256)
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            return dataclasses.replace(located, **_said(entry))
+    raise CheckpointError(f"{entry.name}: cannot be had: {'; '.join(problems)}")
+
+
+def _said(entry: Published) -> dict[str, Any]:
+    encoder = {"activation": entry.activation, "epsilon": entry.epsilon}
+    return {
+        "fields": {**entry.fields, "transformer": encoder},
+        "preprocess": dataclasses.asdict(entry.preparation),
+    }
+
+
+def _remote(url: str, sha256: str | None = None) -> Located:
+    """A remote file with the configs that lie beside it; a repository without them has none."""
+    is_repository = scheme(url) == "hf" and url.removeprefix("hf://").strip("/").count("/") == 1
+    if is_repository:
+        url = f"{url.rstrip('/')}/model.safetensors"
+    path = fetch(url, sha256=sha256)
+    if not url.endswith(".safetensors"):
+        return Located(path)
+    return Located(path, *(_beside(url, name) for name in CONFIGS))
+
+
+def _beside(url: str, name: str) -> dict[str, Any]:
+    try:
+        file = fetch(f"{url.rpartition('/')[0]}/{name}")
+    except CheckpointError:
+        return {}
+    return read_config(file.parent, file.name)

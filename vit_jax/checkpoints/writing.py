@@ -1,0 +1,162 @@
+"""Weights out: the files of each format, so that its library opens them and we do again."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_jax.checkpoints import big_vision, mapping, official, timm, transformers
+from vit_jax.checkpoints.arrays import write_npz, write_safetensors
+from vit_jax.checkpoints.atomic import replacing
+from vit_jax.checkpoints.formats import OURS
+from vit_jax.checkpoints.mapping import Table
+from vit_jax.checkpoints.timm_config import EPSILON, timm_config
+from vit_jax.checkpoints.transformers_config import (
+    prefix,
+    preprocessor_config,
+    transformers_config,
+)
+from vit_jax.errors import CheckpointError, ConfigError, nearest
+
+logger = logging.getLogger("vit_jax")
+
+Fields = Mapping[str, Any]
+Arrays = Mapping[str, np.ndarray]
+
+FORMATS = (official.NAME, timm.NAME, transformers.NAME, big_vision.NAME)
+_NPZ = (official.NAME, big_vision.NAME)
+_NOT_OF_WEIGHTS = ("dtype", "model_name")  # fields that say nothing about the parameters
+
+
+def check_format(name: str) -> None:
+    """Raises `ConfigError` unless `name` is one of `FORMATS`."""
+    if name not in FORMATS:
+        raise ConfigError(
+            f"format {name!r} is none of {', '.join(FORMATS)}{nearest(name, FORMATS)}"
+        )
+
+
+def encode(arrays: Arrays, to: str, fields: Fields) -> dict[str, np.ndarray]:
+    """Returns {their name: array} of a format for {our path: array}.
+
+    Raises:
+      CheckpointError: a model that the format has no place for.
+    """
+    _check_no_table(to, fields, arrays)
+    return mapping.write(_table(to, fields), arrays, to)
+
+
+def configs(
+    to: str,
+    fields: Fields,
+    size: tuple[int, int],
+    preprocess: Fields,
+    class_names: Sequence[str] | None,
+) -> dict[str, dict[str, Any]]:
+    """Returns {file name: content} of the JSON files that lie beside the weights."""
+    ours: dict[str, Any] = {"preprocess": dict(preprocess)}  # to the last detail
+    if to == timm.NAME:
+        ours["fields"] = {"transformer": {"epsilon": _epsilon(fields)}}
+        config = timm_config(fields, size, preprocess, class_names)
+        return {"config.json": {**config, OURS: ours}}
+    if to == transformers.NAME:
+        config = transformers_config(fields, size, class_names)
+        processor = preprocessor_config(preprocess)
+        return {"config.json": {**config, OURS: ours}, "preprocessor_config.json": processor}
+    kept = {name: value for name, value in fields.items() if name not in _NOT_OF_WEIGHTS}
+    names = None if class_names is None else list(class_names)
+    return {"config.json": {OURS: {**ours, "fields": _as_json(kept), "class_names": names}}}
+
+
+def write_weights(
+    target: str | Path,
+    to: str,
+    arrays: Arrays,
+    fields: Fields,
+    beside: Mapping[str, Mapping[str, Any]],
+) -> Path:
+    """Writes weights in a format, each file whole or not at all.
+
+    Args:
+      target: a file that ends in .npz or .safetensors, for the weights alone; or a folder, for all.
+      to: a name of `FORMATS`.
+      arrays: {our path: array}.
+      fields: of `create_model`.
+      beside: the JSON files of `configs`. A safetensors file that stands alone has them inside.
+
+    Returns:
+      The file of weights.
+
+    Raises:
+      ConfigError: an unknown format, or a target of another kind.
+      CheckpointError: a model that the format has no place for.
+    """
+    check_format(to)
+    if to == timm.NAME and _epsilon(fields) != EPSILON:
+        logger.warning(
+            "timm builds every LayerNorm with epsilon %g, and this model has %g: its logits there "
+            "will differ a little",
+            EPSILON,
+            _epsilon(fields),
+        )
+    target, ending = Path(target).expanduser(), ".npz" if to in _NPZ else ".safetensors"
+    if target.suffix in (".npz", ".safetensors") and target.suffix != ending:
+        raise ConfigError(f"{target}: the {to} format is {ending}; name such a file, or a folder")
+    alone = target.suffix == ending
+    theirs = encode(arrays, to, fields)
+    file = target if alone else target / f"model{ending}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if to in _NPZ:
+        write_npz(file, theirs)
+    else:
+        inside = {name: json.dumps(content) for name, content in beside.items()} if alone else {}
+        write_safetensors(file, theirs, {"format": "pt", **inside})
+    if not alone:
+        for name, content in beside.items():
+            write_text(target / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return file
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small text file, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write(text.encode())
+
+
+def _table(to: str, fields: Fields) -> Table:
+    """The rows for writing; numbers of heads are read off the arrays."""
+    if to == timm.NAME:
+        rows = timm.table(1)
+        resnet = fields.get("resnet")
+        return timm.stem_alone(rows) if resnet and not resnet["num_layers"] else rows
+    if to == transformers.NAME:
+        return transformers.table(1, prefix(fields))
+    return big_vision.table() if to == big_vision.NAME else official.table()
+
+
+def _epsilon(fields: Fields) -> float:
+    return (fields.get("transformer") or {}).get("epsilon", EPSILON)
+
+
+def _check_no_table(to: str, fields: Fields, arrays: Arrays) -> None:
+    """big_vision's position table has no row for a class token, whatever its shape says."""
+    positions = fields.get("positions") or {}
+    class_row = isinstance(positions, str) or positions.get("class_row", True)
+    has_row = "cls" in arrays and "Transformer/posembed_input/pos_embedding" in arrays and class_row
+    if to == big_vision.NAME and has_row:
+        raise CheckpointError(
+            "big_vision gives the class token no position, and this model does; convert to "
+            "'official', 'timm' or 'transformers'"
+        )
+
+
+def _as_json(value: Any) -> Any:
+    """Fields as JSON knows them; a dtype by its name."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(inner) for inner in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,157 @@
+"""What a model is made of: layers, shapes, parameters and floating-point operations."""
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vit_jax import trees
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One row of a summary; `count` layers that follow each other are alike.
+
+    Attributes:
+      name: path of the (first) layer.
+      output: shape of what it returns, without the batch.
+      params: parameters of one.
+      flops: floating-point operations of one, for one image.
+      count: how many there are.
+    """
+
+    name: str
+    output: Shape
+    params: int
+    flops: int
+    count: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A model at one image size.
+
+    Attributes:
+      layers: what it consists of, in the order of the forward pass.
+      params: parameters.
+      flops: floating-point operations of the forward pass of one image: 2 for each weight and
+        each row that it is applied to, and those of the attention products; activations, norms
+        and softmax are not counted, as is usual.
+    """
+
+    layers: tuple[Layer, ...]
+    params: int
+    flops: int
+
+
+def summarize(model: nn.Module, image_size: tuple[int, int]) -> Summary:
+    """Describes a model at a size (height, width) in pixels, from shapes alone.
+
+    Raises:
+      ConfigError, DataError: the model's fields, or the size, do not fit.
+    """
+    params, outputs = _shapes(model, image_size)
+    flops = _flops(params, outputs)
+    layers = [
+        Layer(path, shape, _within(path, params, trees.count), _within(path, flops, sum))
+        for path, shape in _shown(params, outputs).items()
+    ]
+    return Summary(tuple(_joined(layers)), trees.count(params), sum(flops.values()))
+
+
+def compiled_flops(model: nn.Module, image_size: tuple[int, int]) -> float:
+    """Returns the operations of one image's forward pass, as counted in the compiled program.
+
+    These are all of them, those of activations, norms and softmax included; NaN where the compiler
+    does not count. Nothing is computed and no parameter is held.
+    """
+    images = _images(image_size)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    program = jax.jit(model.apply).lower(variables, images).compile()
+    return (program.cost_analysis() or {}).get("flops", math.nan)
+
+
+def _images(image_size: tuple[int, int]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+
+
+def _shapes(
+    model: nn.Module, image_size: tuple[int, int]
+) -> tuple[dict[str, Any], dict[str, Shape]]:
+    """Returns the parameters, and what each module returns for one image, in order of the calls."""
+    outputs: dict[str, Shape] = {}
+
+    def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        path = "/".join(context.module.path)
+        outputs.setdefault(path, ())  # in its place before those of the modules inside
+        result = call(*args, **kwargs)
+        if hasattr(result, "shape"):
+            outputs[path] = result.shape[1:] if result.shape[0] == 1 else result.shape
+        return result
+
+    with nn.intercept_methods(record):
+        variables = jax.eval_shape(model.init, jax.random.key(0), _images(image_size))
+    return trees.flatten(variables["params"]), outputs
+
+
+def _flops(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> dict[str, int]:
+    """Returns {path: operations} for every kernel and every attention."""
+    flops = {}
+    for path, leaf in params.items():
+        module, _, name = path.rpartition("/")
+        if name != "kernel":
+            continue
+        flops[path] = 2 * math.prod(leaf.shape) * _rows(module, leaf.shape, outputs)
+        if module.endswith("/query"):
+            attention = module.removesuffix("/query")
+            queries = _rows(module, leaf.shape, outputs)
+            keys = _rows(f"{attention}/key", leaf.shape, outputs)
+            flops[attention] = 4 * queries * keys * math.prod(leaf.shape[1:])
+    return flops
+
+
+def _rows(module: str, kernel: Shape, outputs: Mapping[str, Shape]) -> int:
+    """Returns how many vectors of one image a module's kernel is applied to."""
+    if not outputs[module]:  # a HeadProjection: its attention applies it, to every token
+        return math.prod(outputs[module.rpartition("/")[0]][:-1])
+    to_heads = len(kernel) == 3 and not module.endswith("/out")
+    features = kernel[-2:] if to_heads else kernel[-1:]
+    return math.prod(outputs[module]) // math.prod(features)
+
+
+def _shown(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Returns the modules, and the parameters outside of them, that are rows of a summary."""
+    shown: dict[str, Shape] = {}
+    for path, leaf in params.items():
+        if "/" not in path:
+            shown[path] = leaf.shape[1:]
+    for path, shape in outputs.items():
+        level = path.count("/") - path.startswith("Transformer/")
+        if level == 0 and path not in ("", "Transformer") and _within(path, params, len):
+            shown[path] = shape
+    return shown
+
+
+def _within(path: str, values: Mapping[str, Any], reduce: Callable[[list[Any]], int]) -> int:
+    return reduce([v for p, v in values.items() if p == path or p.startswith(f"{path}/")])
+
+
+def _joined(layers: list[Layer]) -> Iterator[Layer]:
+    """Joins neighbours that differ in their number alone."""
+    numbered = re.compile(r"\d+$")
+    for _, group in itertools.groupby(
+        layers, lambda row: (numbered.sub("", row.name), row.output, row.params, row.flops)
+    ):
+        rows = [*group]
+        name = rows[0].name
+        if len(rows) > 1 and (last := numbered.search(rows[-1].name)):
+            name += f" … {last[0]}"
+        yield dataclasses.replace(rows[0], name=name, count=len(rows))

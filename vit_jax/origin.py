@@ -1,0 +1,246 @@
+"""Weights as they lie in a file or a run, before they are adapted, and the models they are of."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax import trees
+from vit_jax.checkpoints import architecture
+from vit_jax.checkpoints.adapt import POSITIONS
+from vit_jax.checkpoints.formats import Weights, open_weights
+from vit_jax.checkpoints.mapping import Shape
+from vit_jax.checkpoints.resolve import resolve
+from vit_jax.data.preprocess import Preprocess
+from vit_jax.grids import Grid
+from vit_jax.models.zoo import Model, create_model, list_models, model_fields
+
+logger = logging.getLogger("vit_jax")
+
+Fields = dict[str, Any]
+
+# Fields that say what weights are where their arrays do not: they count for the file as for the
+# model that is asked for. All others change the model alone.
+_DESCRIBING = ("classifier", "pool", "stem", "stem_fields", "hidden_size")
+_DESCRIBING_ENCODER = ("num_heads", "activation", "epsilon")
+_DESCRIBING_POSITIONS = ("kind", "grid", "class_row")
+# What tells the named architectures apart.
+_SIZES = (
+    "patches",
+    "hidden_size",
+    "hidden_dim",
+    "num_blocks",
+    "tokens_mlp_dim",
+    "channels_mlp_dim",
+)
+_ENCODER_SIZES = ("num_layers", "num_heads", "mlp_dim")
+
+_USUAL_SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
+ANY_SIZE = (224, 224)  # where the parameters serve any size of images
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Weights before they are adapted; of a file, no array has been read yet.
+
+    Attributes:
+      where: the file or workdir.
+      kind: of which format it is.
+      fields: of `create_model`, that give its parameters; `num_classes` among them.
+      shapes: {path: shape} of its parameters.
+      grid: of the patches that positions were made for; None for any.
+      load: reads the parameters, {path: array}.
+      preprocess: what it expects of images; None if it does not say.
+      class_names: None where it names none.
+      beside: other collections of variables.
+    """
+
+    where: str
+    kind: str
+    fields: Fields
+    shapes: Mapping[str, Shape]
+    grid: Grid | None
+    load: Callable[[], Mapping[str, np.ndarray]]
+    preprocess: Preprocess | None
+    class_names: tuple[str, ...] | None = None
+    beside: Mapping[str, trees.Tree] = dataclasses.field(default_factory=dict)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the weights were made for."""
+        if self.preprocess is not None:
+            return self.preprocess.size
+        return pixels_of(self.grid, self.fields) or ANY_SIZE
+
+
+def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
+    """Opens a file of weights and checks it against the model that it says it is of.
+
+    Args:
+      source: what `checkpoints.resolve` takes.
+      fields: the user's, of `create_model`; those that describe the file are used.
+
+    Raises:
+      CheckpointError: no weights, or parameters that are missing, extra or of another shape.
+    """
+    located = resolve(source)
+    hints = architecture.merged(located.fields, _describing(fields))
+    if (name := fields.get("model_name")) is not None:
+        hints = architecture.merged(model_fields(name), hints)
+    weights = open_weights(located.path, located.config, located.processor, hints)
+    known = located.preprocess or weights.layout.preprocess
+    size = pixels_of(weights.grid, weights.fields)
+    if size is None and weights.fields.get("stem") and weights.grid is not None:
+        size = _size_of_table(weights)
+    preprocess = Preprocess.from_dict(dict(known)) if known else None
+    if preprocess is None and size is not None:
+        preprocess = Preprocess(size)
+    origin = Origin(
+        str(source),
+        weights.layout.format,
+        weights.fields,
+        weights.shapes,
+        weights.grid,
+        weights.load,
+        preprocess,
+        weights.layout.class_names,
+    )
+    weights.check(shapes_of(model_of(origin.fields), size or origin.image_size))
+    if weights.unused:
+        logger.info("%s: of no use to a classifier: %s", source, ", ".join(weights.unused))
+    return origin
+
+
+def of_model(
+    where: str,
+    model: Model,
+    variables: Mapping[str, trees.Tree],
+    preprocess: Preprocess | None,
+    class_names: tuple[str, ...] | None,
+) -> Origin:
+    """Returns the origin of a model that is here, with its parameters."""
+    params = trees.flatten(variables["params"])
+    fields = fields_of(model)
+    shapes = {path: tuple(array.shape) for path, array in params.items()}
+    grid = grid_of(fields, preprocess.size) if preprocess else None
+    if grid is None:
+        grid = architecture.grid_of(shapes, fields, where)
+    stats = variables.get("batch_stats")
+    return Origin(
+        where,
+        "run",
+        fields,
+        shapes,
+        grid,
+        lambda: {path: np.asarray(jax.device_get(array)) for path, array in params.items()},
+        preprocess,
+        class_names,
+        {"batch_stats": stats} if stats else {},
+    )
+
+
+def _size_of_table(weights: Weights) -> tuple[int, int] | None:
+    """Returns the usual image size whose tokens, behind a stem, the position table has rows for."""
+    model, rows = model_of(weights.fields), weights.shapes[POSITIONS]
+    sizes = ((side, side) for side in _USUAL_SIZES)
+    return next((size for size in sizes if shapes_of(model, size)[POSITIONS] == rows), None)
+
+
+def fields_of(model: Model) -> Fields:
+    """Returns the fields of `create_model` that build a model again."""
+    own = [
+        field.name for field in dataclasses.fields(model) if field.name not in ("parent", "name")
+    ]
+    fields = {name: _plain(getattr(model, name)) for name in own}
+    return {name: value for name, value in fields.items() if name != "encoder"}
+
+
+def model_of(fields: Mapping[str, Any]) -> Model:
+    """Builds the model that fields describe, `num_classes` among them."""
+    others = {name: value for name, value in fields.items() if name != "num_classes"}
+    return create_model(None, fields.get("num_classes"), **others)
+
+
+def shapes_of(model: Model, size: tuple[int, int]) -> dict[str, Shape]:
+    """Returns {path: shape} of a model's parameters for images of a size; computes nothing."""
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), images)
+    return {path: tuple(leaf.shape) for path, leaf in trees.flatten(variables["params"]).items()}
+
+
+def pixels_of(grid: Grid | None, fields: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Returns the (height, width) of images that make a grid of patches."""
+    if grid is None or fields.get("stem") or not fields.get("patches"):
+        return None
+    patch = architecture.pixels_of_patch(fields)
+    return grid[0] * patch[0], grid[1] * patch[1]
+
+
+def grid_of(fields: Mapping[str, Any], size: tuple[int, int]) -> Grid | None:
+    """Returns the grid of patches that images of a size make; None behind another stem."""
+    if fields.get("stem") or not fields.get("patches"):
+        return None
+    patch, pixels = fields["patches"]["size"], architecture.pixels_of_patch(fields)
+    scale = pixels[0] // patch[0]  # of a ResNet, whose strides round up
+    return -(-size[0] // scale) // patch[0], -(-size[1] // scale) // patch[1]
+
+
+def known_name(fields: Mapping[str, Any]) -> str | None:
+    """Returns the named architecture of these sizes; None if there is none."""
+    sizes = _sizes(fields)
+    return next((name for name in list_models() if _sizes(model_fields(name)) == sizes), None)
+
+
+def describe(origin: Origin) -> str:
+    """Returns one line: what the weights are."""
+    fields = origin.fields
+    if (name := known_name(fields)) is None:
+        patches = fields.get("patches") or {"size": "?"}
+        kind = "Mixer" if "hidden_dim" in fields else "ViT"
+        wide = fields.get("hidden_size", fields.get("hidden_dim"))
+        depth = (fields.get("transformer") or {}).get("num_layers", fields.get("num_blocks"))
+        name = f"{kind} of {depth} blocks, {wide} wide, patches {patches['size']}"
+    count = sum(int(np.prod(shape)) for shape in origin.shapes.values())
+    classes = fields.get("num_classes")
+    head = f"{classes} classes" if classes else "no head"
+    height, width = origin.image_size
+    return (
+        f"{origin.where}: {origin.kind}, {name}, {count:,} parameters, {head}, {height}×{width} px"
+    )
+
+
+def _describing(fields: Mapping[str, Any]) -> Fields:
+    """Returns those of the user's fields that describe the file."""
+    said = {name: fields[name] for name in _DESCRIBING if name in fields}
+    encoder = fields.get("transformer") or {}
+    said["transformer"] = {k: encoder[k] for k in _DESCRIBING_ENCODER if k in encoder}
+    positions = fields.get("positions", {})
+    if isinstance(positions, str):
+        positions = {"kind": positions}
+    kept = {k: positions[k] for k in _DESCRIBING_POSITIONS if k in positions}
+    return {**said, "positions": kept} if kept else said
+
+
+def _sizes(fields: Mapping[str, Any]) -> Any:
+    """Returns what tells architectures apart, to compare."""
+    encoder, resnet = fields.get("transformer") or {}, fields.get("resnet") or {}
+    pool = fields.get("pool") or {"gap": "mean"}.get(fields.get("classifier", ""), "token")
+    return (
+        [_plain(fields.get(name)) for name in _SIZES],
+        [_plain(encoder.get(name)) for name in _ENCODER_SIZES],
+        tuple(resnet.get("num_layers", ())) if resnet else None,
+        fields.get("stem"),
+        pool if "hidden_size" in fields else None,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Mappings of any kind as dicts, lists as tuples, at every depth."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return tuple(_plain(inner) for inner in value) if isinstance(value, list) else value
