@@ -12,7 +12,7 @@ from vit_jax.config import Config, given
 from vit_jax.data.augment_host import alter
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.datasets import open_dataset
-from vit_jax.data.pipeline import Alter, Feed, Loading, hold
+from vit_jax.data.pipeline import Feed, Loading, hold
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
 from vit_jax.errors import ConfigError, DataError
@@ -123,8 +123,14 @@ def training_feed(
     """
     plan = make_augmentation(config.augment.to_dict())
     source = _open(config, config.pp.train, arrays, keep=not plan.on_host)
-    change = functools.partial(alter, plan) if plan.on_host else None
-    return Feed(source, config.batch, _loading(config, mesh, preprocess, change))
+    loading = dataclasses.replace(
+        _loading(config, mesh, preprocess),
+        crop_area=config.augment.crop_area,
+        alter=functools.partial(alter, plan) if plan.on_host else None,
+        balanced=config.sampling == "balanced",
+        repeats=config.augment.repeats,
+    )
+    return Feed(source, config.batch, loading)
 
 
 def evaluation_feed(
@@ -146,7 +152,9 @@ def evaluation_feed(
             f"most the {len(source)} images of the split, and divisible by the {shards} devices "
             "that share a batch"
         )
-    return Feed(source, batch, _loading(config, mesh, preprocess))
+    loading = _loading(config, mesh, preprocess)
+    loading = dataclasses.replace(loading, drop_remainder=config.eval_drop_remainder)
+    return Feed(source, batch, loading)
 
 
 def _open(config: Config, split: str, arrays: Arrays | None, keep: bool = True) -> Source:
@@ -157,18 +165,11 @@ def _open(config: Config, split: str, arrays: Arrays | None, keep: bool = True) 
     return hold(source, config.cache_bytes, config.decode_threads, _bad_limit(config))
 
 
-def _loading(
-    config: Config, mesh: Mesh, preprocess: Preprocess, change: Alter | None = None
-) -> Loading:
+def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
     return Loading(
         preprocess,
         batch_sharding(mesh),
         seed=config.seed,
-        crop_area=config.augment.crop_area,
-        alter=change,
-        balanced=config.sampling == "balanced",
-        repeats=config.augment.repeats,
-        drop_remainder=config.eval_drop_remainder,
         threads=config.decode_threads,
         prefetch=config.prefetch,
         bad_limit=_bad_limit(config),

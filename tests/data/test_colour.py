@@ -18,9 +18,10 @@ class _Numbers(np.random.Generator):
         super().__init__(np.random.Philox(0))
         self._numbers = list(numbers)
 
-    def random(self, size: Any = None, dtype: Any = None, out: Any = None) -> Any:
-        taken, self._numbers = self._numbers[:size], self._numbers[size:]
-        assert len(taken) == size
+    def random(self, *args: Any, **kwargs: Any) -> Any:
+        (count,) = args
+        taken, self._numbers = self._numbers[:count], self._numbers[count:]
+        assert len(taken) == count
         return np.array(taken)
 
 

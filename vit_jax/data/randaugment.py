@@ -3,6 +3,8 @@
 Cubuk et al., "RandAugment", 2019 (arXiv:1909.13719), with the sixteen operations and the strengths
 of its authors' code, which AugReg used too. Magnitude 10 is full strength; more goes beyond it.
 Magnitude 0 does not mean no change: enhancing by 0.1 makes an image nearly grey, blurred or black.
+Contrast is about the mean brightness, as Pillow has it; theirs is about a number that follows from
+the size of the image.
 """
 
 from collections.abc import Callable
@@ -47,7 +49,8 @@ def _invert(image: Image.Image, level: float, sign: int, place: Place) -> Image.
 
 
 def _posterize(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:
-    return ImageOps.posterize(image, min(max(int(4 * level), 1), 8))
+    bits = min(max(int(4 * level), 1), 8)  # TensorFlow's shift, too, leaves one bit at least
+    return ImageOps.posterize(image, bits)
 
 
 def _solarize(image: Image.Image, level: float, sign: int, place: Place) -> Image.Image:

@@ -99,7 +99,12 @@ DATA: dict[str, Key] = {
         tuple,
     ),
     "augment.flip": Key(False, "Mirror every second image, left to right."),
-    "augment.rotate": Key(0.0, "Turn by up to so many degrees either way.", NOT_NEGATIVE),
+    "augment.rotate": Key(
+        0.0,
+        "Turn by up to so many degrees either way, bilinearly; corners repeat the edge of the "
+        "image.",
+        NOT_NEGATIVE,
+    ),
     "augment.shift": Key(0.0, "Move by up to this share of the side, down and across.", BELOW_ONE),
     "augment.scale": Key(0.0, "Enlarge or shrink by up to this share.", BELOW_ONE),
     "augment.randaugment": Key(
