@@ -14,7 +14,10 @@ FLOORS = (
     ("errors", "grids", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
-    ("state", "step", "experiment", "origin", "pretrained", "release", "evaluate", "contact_sheet"),
+    (
+        *("state", "step", "experiment", "contact_sheet", "evaluate"),
+        *("origin", "pretrained", "finetune", "release"),
+    ),
     ("train", "predict", "listing"),
     ("commands", "main", "__init__"),
 )

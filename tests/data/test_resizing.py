@@ -14,7 +14,7 @@ HOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBI
 @pytest.mark.parametrize("kernel", HOW)
 @pytest.mark.parametrize("size", [(7, 9), (40, 35), (12, 60)])
 def test_smoothed_it_is_what_pillow_does(kernel, size):
-    pixels = pictures.noise(24, 31)
+    pixels = pictures.noise(24, 31) // 2 + 64  # Pillow cuts what overshoots between its two passes
     image = jnp.asarray(pixels, jnp.float32)
     got = resize_box(image, (0.0, 0.0, 24.0, 31.0), size, kernel=kernel, antialias=True)
     want = np.asarray(Image.fromarray(pixels).resize(size[::-1], HOW[kernel]), float)
