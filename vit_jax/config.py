@@ -89,7 +89,7 @@ def validate(config: Config) -> None:
     flat = flatten(config)
     for path, value in flat.items():
         rule = KEYS[path].rule
-        if value is not None and rule is not None and not rule.holds(value):
+        if value is not None and rule is not None and not rule.allows(value):
             hint = nearest(str(value), rule.choices) if rule.choices else ""
             raise ConfigError(f"config.{path}={value!r} {rule.text}{hint}")
     _validate_pairs(flat)

@@ -11,6 +11,13 @@ class Rule(NamedTuple):
     text: str
     choices: tuple[str, ...] = ()
 
+    def allows(self, value: Any) -> bool:
+        """Returns whether a value keeps the rule; one that cannot be compared does not."""
+        try:
+            return self.holds(value)
+        except TypeError:  # of a word where a number should be
+            return False
+
 
 def one_of(*choices: str) -> Rule:
     return Rule(lambda value: value in choices, f"must be one of {', '.join(choices)}", choices)
@@ -25,7 +32,12 @@ AREA = Rule(
     "must be (low, high) with 0 < low <= high <= 1",
 )
 LAYERS = Rule(
-    lambda value: len(value) == 2 and value[0] in range(1, 11) and 0 <= value[1] <= 30,
+    lambda value: (
+        len(value) == 2
+        and isinstance(value[0], int)
+        and 1 <= value[0] <= 10
+        and 0 <= value[1] <= 30
+    ),
     "must be (layers, magnitude): 1 to 10 layers of a magnitude from 0 to 30",
 )
 COLOUR = Rule(lambda value: len(value) == 3, "must be three numbers: red, green, blue")
