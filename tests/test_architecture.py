@@ -14,7 +14,10 @@ FLOORS = (
     ("errors", "grids", "processes", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
-    ("state", "step", "experiment", "origin", "pretrained", "finetune", "release", "evaluate"),
+    (
+        *("state", "step", "experiment", "contact_sheet", "evaluate"),
+        *("origin", "pretrained", "finetune", "release"),
+    ),
     ("train", "predict", "listing"),
     ("commands", "main", "__init__"),
 )

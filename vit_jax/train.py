@@ -14,7 +14,9 @@ from vit_jax import processes, trees
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
-from vit_jax.data.augment_device import Augmentation
+from vit_jax.contact_sheet import draw_contact_sheet, first_batch
+from vit_jax.data.augmentation import make_augmentation
+from vit_jax.data.pipeline import Batch
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Arrays, Experiment, build
@@ -78,7 +80,7 @@ def train(
     ):
         if is_first:
             place.write_config(config)
-        run = Run(experiment, store, signals)
+        run = Run(experiment, store, signals, place.report if is_first else None)
         console.table(f"vit_jax train → {workdir}", run.summary())
         state = run.start(console)
         metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
@@ -103,6 +105,9 @@ def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> 
         for step, batch in enumerate(batches, first + 1):
             state, measured = run.step(state, batch)
             recorder.push(step, measured)
+            if step == 1:
+                with recorder.paused():
+                    run.draw_contact_sheet(batch)
             if due(step, config.eval_every, total):
                 with recorder.paused():
                     scores = run.evaluate(state.eval_variables())
@@ -126,10 +131,24 @@ def due(step: int, every: int, total: int) -> bool:
 
 
 class Run:
-    """The compiled parts of a run, and where its state comes from."""
+    """The compiled parts of a run, and where its state comes from.
 
-    def __init__(self, experiment: Experiment, store: Store, signals: StopSignals):
+    Args:
+      experiment: devices, data and model.
+      store: of the checkpoints.
+      signals: that end the run early.
+      report: the folder for pictures; None draws none.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: Store,
+        signals: StopSignals,
+        report: Path | None = None,
+    ):
         self.experiment, self.store, self.signals = experiment, store, signals
+        self._report = report
         config = experiment.config
         schedule = make_schedule(
             experiment.total_steps, config.base_lr, config.decay_type, config.warmup_steps
@@ -144,7 +163,8 @@ class Run:
             ema=config.ema_decay > 0,
         )
         self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial, None))
-        step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
+        self._settings = step_settings(experiment)
+        step = make_train_step(experiment.model, optimizer, schedule, self._settings)
         self.step = compiled(step, experiment.mesh, self._abstract)
         self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
 
@@ -168,6 +188,14 @@ class Run:
             number = processes.largest(self.signals.received or 0)  # it may come at any moment
             self.signals.obeyed = signal.Signals(number) if number else None
         return self.signals.obeyed is not None
+
+    def draw_contact_sheet(self, batch: Batch) -> None:
+        """Draws the first batch as the model saw it; all processes take part, one draws."""
+        images, captions = first_batch(
+            self._settings, batch, self.experiment.mesh, self.experiment.class_names
+        )
+        if self._report is not None:
+            draw_contact_sheet(images, captions, self._report / "augmented.png")
 
     def metadata(self) -> dict[str, Any]:
         """Returns what a checkpoint says of itself besides its arrays."""
@@ -194,7 +222,11 @@ class Run:
         train, test, total = experiment.train, experiment.test, experiment.total_steps
         split = ", ".join(f"{axis} {n}" for axis, n in experiment.mesh.shape.items() if n > 1)
         kind = f"{jax.device_count()} {jax.devices()[0].device_kind}"
-        where = "on the device" if train.resident else "streamed from files"
+        where = "streamed from files"
+        if train.loading.alter is not None:
+            where = "augmented on the host"
+        elif train.resident:
+            where = "on the device"
         return [
             ("model", f"{describe(self.experiment.model)}, {config.pp.crop} px"),
             ("starts from", weights_of(config) or "initial values"),
@@ -226,7 +258,7 @@ def describe(model: Model) -> str:
 def step_settings(experiment: Experiment) -> StepSettings:
     """Returns what the step does to its batch; streamed images were cropped on the host."""
     config, resident = experiment.config, experiment.train.resident
-    augmentation = Augmentation(**config.augment.to_dict())
+    augmentation = make_augmentation(config.augment.to_dict())
     if not resident:
         augmentation = dataclasses.replace(augmentation, crop_area=None)
     return StepSettings(
@@ -257,7 +289,7 @@ def say_end(
         name = signals.obeyed.name if signals.obeyed else "?"
         console.say(f"stopped by {name} after step {result.step} of {experiment.total_steps}")
     else:
-        console.say(score_line(result.scores, len(experiment.test.source)))
+        console.say(score_line(result.scores, experiment.test.scored))
     console.say(f"checkpoint  {workdir}/checkpoints/{result.step}")
     console.say(f"report      {workdir}/report/curves.png")
     if result.scores is None:
