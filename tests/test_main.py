@@ -107,6 +107,18 @@ def test_predict_agrees_with_evaluate_on_a_test_digit(trained, tmp_path):
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4)
 
 
+def test_inspect_says_where_a_run_stands(trained, capsys):
+    assert main(["inspect", f"{trained}/checkpoints/25", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["format"], found["num_classes"]) == ("run", 10)
+    assert (found["run"]["step"], found["run"]["dataset"]) == (25, "digits")
+    scored = next(line for line in runs.metrics_of(trained)[20:] if "test_loss" in line)
+    assert found["run"]["scores"] == {k: v for k, v in scored.items() if k != "step"}
+    assert sum(layer["count"] for layer in found["layers"].values()) == found["parameters"]
+    assert main(["inspect", str(trained)]) == 0
+    assert "step 30 on digits, seed 0, test_" in capsys.readouterr().out
+
+
 def test_config_json_repeats_the_run(trained, tmp_path):
     config = trained / "config.json"
     assert main([f"--config={config}", f"--workdir={tmp_path}/again"]) == 0  # no command: train

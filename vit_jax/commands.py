@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vit_jax.errors import ConfigError
 
@@ -99,6 +99,45 @@ def _models(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    _add_describing(parser)
+
+
+def _inspect(options: argparse.Namespace, _: list[str]) -> int:
+    from vit_jax.inspection_table import print_inspection
+
+    print_inspection(options.source, as_json=options.json, **_described(options))
+    return 0
+
+
+_SOURCE = "file or folder of weights, workdir of a run, URL, or name of the catalogue"
+
+
+def _add_describing(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags for what a file of weights does not say of itself."""
+    parser.add_argument("--model", metavar="NAME", help="architecture, where a file does not tell")
+    parser.add_argument("--heads", type=int, help="attention heads, where a file does not tell")
+    parser.add_argument(
+        "--activation", help="gelu_tanh (of the official weights) or gelu_erf, where not told"
+    )
+    parser.add_argument(
+        "--grid", type=_image_size, metavar="ROWSxCOLUMNS", help="patches, if they make no square"
+    )
+
+
+def _described(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what these flags say, as fields of `create_model`."""
+    encoder = {"num_heads": options.heads, "activation": options.activation}
+    fields = {
+        "model_name": options.model,
+        "transformer": {name: value for name, value in encoder.items() if value is not None},
+        "positions": {"grid": options.grid} if options.grid else {},
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
 def _image_size(text: str) -> tuple[int, int]:
     """Reads "384" or "256x512"."""
     if not (match := re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)):
@@ -134,5 +173,12 @@ COMMANDS = (
         "vit_jax models ViT-B_16 --size=384",
         _models_arguments,
         _models,
+    ),
+    Command(
+        "inspect",
+        "show what weights hold: format, model, numbers of each layer, all that is strange",
+        "vit_jax inspect B_16.npz",
+        _inspect_arguments,
+        _inspect,
     ),
 )

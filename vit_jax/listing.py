@@ -1,12 +1,9 @@
 """What `vit_jax models` prints: the names, or what one model is made of."""
 
-import rich.box
-import rich.console
-import rich.table
-
 from vit_jax.models.summary import Layer, compiled_flops, summarize
 from vit_jax.models.zoo import canonical_name, create_model, list_models
 from vit_jax.recipes import shipped
+from vit_jax.tables import console, table
 
 
 def print_names() -> None:
@@ -24,21 +21,15 @@ def print_model(name: str, size: tuple[int, int], num_classes: int) -> None:
     """
     model = create_model(name, num_classes)
     summary = summarize(model, size)
-    table = rich.table.Table(
-        title=f"{canonical_name(name)}  {size[0]}×{size[1]} px, {num_classes} classes",
-        title_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-    )
-    table.add_column("layer", no_wrap=True)
-    for heading in ("output", "parameters", "GFLOP"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = f"{canonical_name(name)}  {size[0]}×{size[1]} px, {num_classes} classes"
+    rows = table(title, ["layer"], ["output", "parameters", "GFLOP"])
     for layer in summary.layers:
-        table.add_row(*_cells(layer))
-    console = rich.console.Console(highlight=False, markup=False)
-    console.print(table)
+        rows.add_row(*_cells(layer))
+    out = console()
+    out.print(rows)
     counted = compiled_flops(model, size)
-    console.print(f"  {summary.params:,} parameters, {4e-6 * summary.params:,.1f} MB in float32")
-    console.print(
+    out.print(f"  {summary.params:,} parameters, {4e-6 * summary.params:,.1f} MB in float32")
+    out.print(
         f"  {summary.flops / 1e9:,.3f} GFLOP an image by formula (2 for each multiplication); "
         f"{counted / 1e9:,.3f} in the compiled program, which counts activations, norms and "
         f"softmax too ({counted / summary.flops - 1:+.1%})",

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from vit_jax.checkpoints import architecture, big_vision, mapping, official, timm, transformers
-from vit_jax.checkpoints.arrays import check_finite, read_arrays, read_headers, read_metadata
+from vit_jax.checkpoints.arrays import (
+    check_finite,
+    read_arrays,
+    read_headers,
+    read_metadata,
+    stream_arrays,
+)
 from vit_jax.checkpoints.headers import Header
 from vit_jax.checkpoints.mapping import Shape, Table
 from vit_jax.errors import CheckpointError, VitJaxError
@@ -93,6 +99,14 @@ class Weights:
         check_finite(arrays, self.where)
         return mapping.read(self.layout.table, self.layout.prepared(arrays)).arrays
 
+    def stream(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (our path, array) few at a time, NaN and all, to be looked at.
+
+        Positions that `load` adds to the tokens they belong to are still in their table.
+        """
+        for name, array in stream_arrays(self.where):
+            yield from mapping.read(self.layout.table, {name: array}).arrays.items()
+
 
 def open_weights(
     path: str | Path,
@@ -165,6 +179,16 @@ def layout_of(
         f"{where}: is of no known format: its arrays are named {shown}; known are the official "
         "npz, big_vision's npz, and safetensors of timm's and transformers' ViT and DeiT"
     )
+
+
+def holds_weights(path: Path) -> bool:
+    """Whether a file's arrays are named as those of a known format are."""
+    try:
+        names = read_headers(path)
+    except CheckpointError:
+        return False
+    prefixes = big_vision.prefix_of(names), official.prefix_of(names)
+    return prefixes != (None, None) or timm.recognises(names) or transformers.recognises(names)
 
 
 def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:
