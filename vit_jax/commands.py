@@ -112,6 +112,35 @@ def _inspect(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="folder, for weights, configs and model card; or a file (.npz, .safetensors)",
+    )
+    parser.add_argument(
+        "--to", required=True, metavar="FORMAT", help="official, timm, transformers or big_vision"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a target that exists")
+    _add_describing(parser)
+
+
+def _convert(options: argparse.Namespace, _: list[str]) -> int:
+    from vit_jax import release
+    from vit_jax.origin import describe
+    from vit_jax.pretrained import open_origin
+
+    release.check_target(options.target, options.to, overwrite=options.force)
+    origin = open_origin(options.source, _described(options))
+    print(f"read   {describe(origin)}")
+    file = release.write_converted(origin, options.target, options.to)
+    print(f"wrote  {file}: {options.to}, {file.stat().st_size / 1e6:,.1f} MB")
+    for line in release.opened_by(file, options.target, options.to):
+        print(f"open   {line}")
+    return 0
+
+
 _SOURCE = "file or folder of weights, workdir of a run, URL, or name of the catalogue"
 
 
@@ -180,5 +209,12 @@ COMMANDS = (
         "vit_jax inspect B_16.npz",
         _inspect_arguments,
         _inspect,
+    ),
+    Command(
+        "convert",
+        "write weights in another format: for timm, transformers, big_vision or the official code",
+        "vit_jax convert runs/photos photos_timm --to=timm",
+        _convert_arguments,
+        _convert,
     ),
 )
