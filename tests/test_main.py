@@ -304,6 +304,22 @@ def test_help_and_models_are_there(capsys):
     assert main([]) == 2
 
 
+def test_published_weights_are_listed(capsys):
+    assert main(["models", "--pretrained"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in "".join(lines)
+    row = next(line for line in lines if line.startswith("vit_tiny_patch16_384.augreg_in21k_ft"))
+    assert row.split()[1:] == ["ViT-Ti_16", "21k+1k", "384", "1000", "78.2", "hf", "gs"]
+    assert main(["models", "--pretrained", "deit_tiny", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["name"] == "deit_tiny_patch16_224.fb_in1k"
+    assert entry["sources"][0]["url"].startswith("hf://timm/deit_tiny")
+    assert entry["preparation"]["size"] == [224, 224]
+    assert "did you mean" in _error(capsys, ["models", "--pretrained", "deit_tiny_patch16_242"], 2)
+    assert "--pretrained" in _error(capsys, ["models", "--json"], 2)
+
+
 def test_import_is_light():
     code = (
         "import sys, vit_jax; vit_jax.create_model; "

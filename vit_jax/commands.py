@@ -82,7 +82,11 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _models_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a model to show")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a model to show; a PATTERN of published weights"
+    )
+    parser.add_argument("--pretrained", action="store_true", help="list the published weights")
+    parser.add_argument("--json", action="store_true", help="with --pretrained: all that is known")
     parser.add_argument(
         "--size", type=_image_size, default=(224, 224), help="pixels: 384, or 256x512 (rows first)"
     )
@@ -92,7 +96,11 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 def _models(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax import listing
 
-    if options.name is None:
+    if options.json and not options.pretrained:
+        raise ConfigError("--json: goes with --pretrained")
+    if options.pretrained:
+        listing.print_pretrained(options.name, as_json=options.json)
+    elif options.name is None:
         listing.print_names()
     else:
         listing.print_model(options.name, options.size, options.classes)
@@ -198,7 +206,7 @@ COMMANDS = (
     ),
     Command(
         "models",
-        "list the models and recipes, or show what one model is made of",
+        "list models and recipes, or published weights; show what one model is made of",
         "vit_jax models ViT-B_16 --size=384",
         _models_arguments,
         _models,

@@ -1,4 +1,4 @@
-"""Tables for people, as wide as the terminal; in a file or a pipe, a hundred columns."""
+"""Tables for people, as wide as the terminal; no narrower than 100 columns, so no name is cut."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import rich.box
 import rich.console
 import rich.table
 
-WIDTH = 100  # where there is no terminal
+WIDTH = 100
 
 
 def console() -> rich.console.Console:
     """Returns where tables are printed; names with brackets are no markup."""
     found = rich.console.Console(highlight=False, markup=False, emoji=False)
-    found.width = found.width if found.is_terminal else WIDTH
+    found.width = max(found.width, WIDTH) if found.is_terminal else WIDTH
     return found
 
 
