@@ -60,22 +60,23 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="workdir of a run")
+    parser.add_argument("--checkpoint", required=True, metavar="SOURCE", help=_SOURCE)
     parser.add_argument("--top", type=int, default=5, help="classes to show (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    _add_describing(parser)
 
 
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
     if options.top < 1:
         raise ConfigError(f"--top={options.top}: must be at least 1")
-    from vit_jax.predict import predict
-    from vit_jax.pretrained import load_run
+    from vit_jax.predict import open_classifier, predict
 
-    for found in predict(load_run(options.checkpoint), options.images, options.top):
-        pairs = zip(found.classes, found.probabilities, strict=True)
+    trained = open_classifier(options.checkpoint, **_described(options, options.checkpoint))
+    for found in predict(trained, options.images, options.top):
+        pairs = list(zip(found.classes, found.probabilities, strict=True))
         if options.json:
-            print(json.dumps({"path": found.path, "top": [list(pair) for pair in pairs]}))
+            print(json.dumps({"path": found.path, "top": pairs, "indices": found.indices}))
         else:
             print(found.path, *(f"  {100 * p:6.2f} %  {name}" for name, p in pairs), sep="\n")
     return 0
@@ -116,7 +117,7 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
 def _inspect(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.inspection_table import print_inspection
 
-    print_inspection(options.source, as_json=options.json, **_described(options))
+    print_inspection(options.source, as_json=options.json, **_described(options, options.source))
     return 0
 
 
@@ -140,7 +141,7 @@ def _convert(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.pretrained import open_origin
 
     release.check_target(options.target, options.to, overwrite=options.force)
-    origin = open_origin(options.source, _described(options))
+    origin = open_origin(options.source, _described(options, options.source))
     print(f"read   {describe(origin)}")
     file = release.write_converted(origin, options.target, options.to)
     print(f"wrote  {file}: {options.to}, {file.stat().st_size / 1e6:,.1f} MB")
@@ -164,15 +165,22 @@ def _add_describing(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _described(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns what these flags say, as fields of `create_model`."""
+def _described(options: argparse.Namespace, source: str) -> dict[str, Any]:
+    """Returns what these flags say of a source, as fields of `create_model`."""
+    from vit_jax.workdir import is_run
+
     encoder = {"num_heads": options.heads, "activation": options.activation}
     fields = {
         "model_name": options.model,
         "transformer": {name: value for name, value in encoder.items() if value is not None},
         "positions": {"grid": options.grid} if options.grid else {},
     }
-    return {name: value for name, value in fields.items() if value}
+    said = {name: value for name, value in fields.items() if value}
+    if said and is_run(source):
+        raise ConfigError(
+            f"{source}: a run says all of itself; leave out --model, --heads, --activation, --grid"
+        )
+    return said
 
 
 def _image_size(text: str) -> tuple[int, int]:
@@ -200,7 +208,7 @@ COMMANDS = (
     Command(
         "predict",
         "name the most probable classes of images",
-        "vit_jax predict --checkpoint=runs/digits photo.jpg",
+        "vit_jax predict --checkpoint=deit_tiny_patch16_224.fb_in1k photo.jpg",
         _predict_arguments,
         _predict,
     ),
