@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "grids", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),
-    ("state", "step", "experiment", "origin", "pretrained", "release", "evaluate"),
+    ("state", "step", "experiment", "origin", "pretrained", "finetune", "release", "evaluate"),
     ("train", "predict", "listing", "inspection", "inspection_table"),
     ("commands", "main", "__init__"),
 )

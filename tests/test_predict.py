@@ -46,7 +46,7 @@ def test_classes_without_names_are_counted_and_probable_as_the_model_says(
     assert predict(weights, picture, "--json", "--top=9") == 0
     found = json.loads(capsys.readouterr().out)
     model, variables, preprocess = load_pretrained(weights)
-    logits = np.float64(jax.jit(model.apply)(variables, preprocess(str(picture))))[0]
+    logits = np.asarray(jax.jit(model.apply)(variables, preprocess(str(picture))))[0]
     expected = np.exp(logits) / np.exp(logits).sum()
     assert found["indices"] == np.argsort(-expected).tolist()
     assert [name for name, _ in found["top"]] == [f"class {i}" for i in found["indices"]]

@@ -70,6 +70,13 @@ def as_tuple(value: Any) -> Any:
     return tuple(as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """Returns a copy, locked, with the values of {"pp.crop": 224, …} in place of its own."""
+    copy = config.copy_and_resolve_references().unlock()
+    copy.update_from_flattened_dict(values)
+    return copy.lock()
+
+
 def check_known(path: str, shown: str) -> None:
     """Raises ConfigError with the nearest name if no setting has this path."""
     if path not in KEYS:

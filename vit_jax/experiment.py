@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,8 @@ def build(config: Config, arrays: Arrays | None = None) -> Experiment:
 def make_preprocess(config: Config) -> Preprocess:
     """Returns the preprocessing that `pp.*` describes."""
     pp = config.pp
-    return Preprocess((pp.crop, pp.crop), pp.resize, pp.antialias, tuple(pp.mean), tuple(pp.std))
+    said = {name: pp[name] for name in ("antialias", "mean", "std") if pp[name] is not None}
+    return Preprocess.from_dict({"size": (pp.crop, pp.crop), "resize": pp.resize, **said})
 
 
 def make_model(config: Config, num_classes: int) -> Model:
@@ -92,10 +94,8 @@ def make_model(config: Config, num_classes: int) -> Model:
     Raises:
       ConfigError: an unknown name, a missing size, or sizes that do not fit together.
     """
-    fields = given(config.model)
+    fields = model_fields(config)
     name = fields.pop("model_name", None)
-    if by_layer := fields.get("transformer", {}).pop("heads_by_layer", None):
-        fields["transformer"]["num_heads"] = by_layer
     dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     model = create_model(name, num_classes, dtype=jnp.dtype(dtype), **fields)
     images = jax.ShapeDtypeStruct((1, config.pp.crop, config.pp.crop, 3), jnp.float32)
@@ -109,6 +109,14 @@ def make_model(config: Config, num_classes: int) -> Model:
             "needs one row an image: 'token' or 'gap', or a config.model.pool"
         )
     return model
+
+
+def model_fields(config: Config) -> dict[str, Any]:
+    """Returns those fields of `create_model`, its name among them, that the settings give."""
+    fields = given(config.model)
+    if by_layer := fields.get("transformer", {}).pop("heads_by_layer", None):
+        fields["transformer"]["num_heads"] = by_layer
+    return fields
 
 
 def training_feed(

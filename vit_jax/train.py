@@ -17,6 +17,7 @@ from vit_jax.data.augment_device import Augmentation
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Arrays, Experiment, build
+from vit_jax.finetune import settled, starting_variables, weights_of
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.stems import patch_size
@@ -63,8 +64,10 @@ def train(
     """
     console = console or Console(quiet=jax.process_index() > 0)
     place, is_first = Workdir(workdir), jax.process_index() == 0
+    config = place.inherited(config)
     place.check(config)
-    experiment = build(config, arrays)
+    experiment = build(config if place.config.exists() else settled(config), arrays)
+    config = experiment.config
     with (
         StopSignals() as signals,
         WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
@@ -137,7 +140,7 @@ class Run:
             config.seed,
             ema=config.ema_decay > 0,
         )
-        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial))
+        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial, None))
         step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
         self.step = compiled(step, experiment.mesh, self._abstract)
         self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
@@ -147,7 +150,8 @@ class Run:
         restored = self.store.restore(self._abstract)
         if restored is None:
             shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract)
-            return jax.jit(self._initial, out_shardings=shardings)()
+            start = starting_variables(self.experiment)
+            return jax.jit(self._initial, out_shardings=shardings)(start)
         self._check_same_data(restored.metadata)
         console.say(f"resuming after step {restored.step}")
         return restored.state
@@ -180,6 +184,7 @@ class Run:
         where = "on the device" if train.resident else "streamed from files"
         return [
             ("model", f"{describe(self.experiment.model)}, {config.pp.crop} px"),
+            ("starts from", weights_of(config) or "initial values"),
             ("parameters", f"{trees.count(self._abstract.params):,}"),
             ("devices", f"{kind} ({split})" if split else kind),
             ("data", f"{config.dataset}, {len(experiment.class_names)} classes, {where}"),

@@ -59,10 +59,26 @@ DATA: dict[str, Key] = {
         int,
     ),
     "pp.antialias": Key(
-        False, "Smooth before shrinking; False is TensorFlow's plain bilinear, the official one."
+        None,
+        "Smooth before shrinking; False is TensorFlow's plain bilinear, the official one. None is "
+        "that of the pretrained weights, or False.",
+        None,
+        bool,
     ),
-    "pp.mean": Key((0.5, 0.5, 0.5), "Subtracted from the colours, which run from 0 to 1.", COLOUR),
-    "pp.std": Key((0.5, 0.5, 0.5), "Divides the colours after the mean is taken off.", SPREAD),
+    "pp.mean": Key(
+        None,
+        "Subtracted from the colours, which run from 0 to 1; None is that of the pretrained "
+        "weights, or (0.5, 0.5, 0.5).",
+        COLOUR,
+        tuple,
+    ),
+    "pp.std": Key(
+        None,
+        "Divides the colours after the mean is taken off; None is that of the pretrained weights, "
+        "or (0.5, 0.5, 0.5).",
+        SPREAD,
+        tuple,
+    ),
     # Training augmentation
     "augment.crop_area": Key(
         None,
