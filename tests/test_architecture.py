@@ -13,12 +13,15 @@ PACKAGE = REPOSITORY / "vit_jax"
 FLOORS = (
     ("errors", "grids", "processes", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
-    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
+    (
+        *("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables"),
+        "workdir",
+    ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate"),
         *("origin", "pretrained", "finetune", "release"),
     ),
-    ("train", "predict", "listing"),
+    ("train", "predict", "listing", "inspection", "inspection_table"),
     ("commands", "main", "__init__"),
 )
 # Neither may know the other, though one stands above.

@@ -107,6 +107,18 @@ def test_predict_agrees_with_evaluate_on_a_test_digit(trained, tmp_path):
     np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4)
 
 
+def test_inspect_says_where_a_run_stands(trained, capsys):
+    assert main(["inspect", f"{trained}/checkpoints/25", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["format"], found["num_classes"]) == ("run", 10)
+    assert (found["run"]["step"], found["run"]["dataset"]) == (25, "digits")
+    scored = next(line for line in runs.metrics_of(trained)[20:] if "test_loss" in line)
+    assert found["run"]["scores"] == {k: v for k, v in scored.items() if k != "step"}
+    assert sum(layer["count"] for layer in found["layers"].values()) == found["parameters"]
+    assert main(["inspect", str(trained)]) == 0
+    assert "step 30 on digits, seed 0, test_" in capsys.readouterr().out
+
+
 def test_config_json_repeats_the_run(trained, tmp_path):
     config = trained / "config.json"
     assert main([f"--config={config}", f"--workdir={tmp_path}/again"]) == 0  # no command: train
@@ -290,6 +302,22 @@ def test_help_and_models_are_there(capsys):
             main(arguments)
         assert stopped.value.code == 0
     assert main([]) == 2
+
+
+def test_published_weights_are_listed(capsys):
+    assert main(["models", "--pretrained"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in "".join(lines)
+    row = next(line for line in lines if line.startswith("vit_tiny_patch16_384.augreg_in21k_ft"))
+    assert row.split()[1:] == ["ViT-Ti_16", "21k+1k", "384", "1000", "78.2", "hf", "gs"]
+    assert main(["models", "--pretrained", "deit_tiny", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["name"] == "deit_tiny_patch16_224.fb_in1k"
+    assert entry["sources"][0]["url"].startswith("hf://timm/deit_tiny")
+    assert entry["preparation"]["size"] == [224, 224]
+    assert "did you mean" in _error(capsys, ["models", "--pretrained", "deit_tiny_patch16_242"], 2)
+    assert "--pretrained" in _error(capsys, ["models", "--json"], 2)
 
 
 def test_import_is_light():

@@ -66,7 +66,7 @@ def test_transformers_with_hidden_states_and_attention():
         for layer in range(3):
             states = expected[f"hidden_state/{layer}"]
             np.testing.assert_allclose(seen["hidden_states"][layer], states, atol=1e-4)
-    assert loaded.class_names == tuple(f"LABEL_{i}" for i in range(10))
+    assert loaded.class_names is None, "LABEL_0 is no name"
     assert fields_of(loaded.model)["transformer"]["epsilon"] == 1e-12
 
 

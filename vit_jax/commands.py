@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vit_jax.errors import ConfigError
 
@@ -71,29 +71,34 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="workdir of a run")
+    parser.add_argument("--checkpoint", required=True, metavar="SOURCE", help=_SOURCE)
     parser.add_argument("--top", type=int, default=5, help="classes to show (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    _add_describing(parser)
 
 
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
     if options.top < 1:
         raise ConfigError(f"--top={options.top}: must be at least 1")
-    from vit_jax.predict import predict
-    from vit_jax.pretrained import load_run
+    from vit_jax.predict import open_classifier, predict
 
-    for found in predict(load_run(options.checkpoint), options.images, options.top):
-        pairs = zip(found.classes, found.probabilities, strict=True)
+    trained = open_classifier(options.checkpoint, **_described(options, options.checkpoint))
+    for found in predict(trained, options.images, options.top):
+        pairs = list(zip(found.classes, found.probabilities, strict=True))
         if options.json:
-            print(json.dumps({"path": found.path, "top": [list(pair) for pair in pairs]}))
+            print(json.dumps({"path": found.path, "top": pairs, "indices": found.indices}))
         else:
             print(found.path, *(f"  {100 * p:6.2f} %  {name}" for name, p in pairs), sep="\n")
     return 0
 
 
 def _models_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a model to show")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a model to show; a PATTERN of published weights"
+    )
+    parser.add_argument("--pretrained", action="store_true", help="list the published weights")
+    parser.add_argument("--json", action="store_true", help="with --pretrained: all that is known")
     parser.add_argument(
         "--size", type=_image_size, default=(224, 224), help="pixels: 384, or 256x512 (rows first)"
     )
@@ -103,11 +108,90 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 def _models(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax import listing
 
-    if options.name is None:
+    if options.json and not options.pretrained:
+        raise ConfigError("--json: goes with --pretrained")
+    if options.pretrained:
+        listing.print_pretrained(options.name, as_json=options.json)
+    elif options.name is None:
         listing.print_names()
     else:
         listing.print_model(options.name, options.size, options.classes)
     return 0
+
+
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    _add_describing(parser)
+
+
+def _inspect(options: argparse.Namespace, _: list[str]) -> int:
+    from vit_jax.inspection_table import print_inspection
+
+    print_inspection(options.source, as_json=options.json, **_described(options, options.source))
+    return 0
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="folder, for weights, configs and model card; or a file (.npz, .safetensors)",
+    )
+    parser.add_argument(
+        "--to", required=True, metavar="FORMAT", help="official, timm, transformers or big_vision"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a target that exists")
+    _add_describing(parser)
+
+
+def _convert(options: argparse.Namespace, _: list[str]) -> int:
+    from vit_jax import release
+    from vit_jax.origin import describe
+    from vit_jax.pretrained import open_origin
+
+    release.check_target(options.target, options.to, overwrite=options.force)
+    origin = open_origin(options.source, _described(options, options.source))
+    print(f"read   {describe(origin)}")
+    file = release.write_converted(origin, options.target, options.to)
+    print(f"wrote  {file}: {options.to}, {file.stat().st_size / 1e6:,.1f} MB")
+    for line in release.opened_by(file, options.target, options.to):
+        print(f"open   {line}")
+    return 0
+
+
+_SOURCE = "file or folder of weights, workdir of a run, URL, or name of the catalogue"
+
+
+def _add_describing(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags for what a file of weights does not say of itself."""
+    parser.add_argument("--model", metavar="NAME", help="architecture, where a file does not tell")
+    parser.add_argument("--heads", type=int, help="attention heads, where a file does not tell")
+    parser.add_argument(
+        "--activation", help="gelu_tanh (of the official weights) or gelu_erf, where not told"
+    )
+    parser.add_argument(
+        "--grid", type=_image_size, metavar="ROWSxCOLUMNS", help="patches, if they make no square"
+    )
+
+
+def _described(options: argparse.Namespace, source: str) -> dict[str, Any]:
+    """Returns what these flags say of a source, as fields of `create_model`."""
+    from vit_jax.workdir import is_run
+
+    encoder = {"num_heads": options.heads, "activation": options.activation}
+    fields = {
+        "model_name": options.model,
+        "transformer": {name: value for name, value in encoder.items() if value is not None},
+        "positions": {"grid": options.grid} if options.grid else {},
+    }
+    said = {name: value for name, value in fields.items() if value}
+    if said and is_run(source):
+        raise ConfigError(
+            f"{source}: a run says all of itself; leave out --model, --heads, --activation, --grid"
+        )
+    return said
 
 
 def _image_size(text: str) -> tuple[int, int]:
@@ -135,15 +219,29 @@ COMMANDS = (
     Command(
         "predict",
         "name the most probable classes of images",
-        "vit_jax predict --checkpoint=runs/digits photo.jpg",
+        "vit_jax predict --checkpoint=deit_tiny_patch16_224.fb_in1k photo.jpg",
         _predict_arguments,
         _predict,
     ),
     Command(
         "models",
-        "list the models and recipes, or show what one model is made of",
+        "list models and recipes, or published weights; show what one model is made of",
         "vit_jax models ViT-B_16 --size=384",
         _models_arguments,
         _models,
+    ),
+    Command(
+        "inspect",
+        "show what weights hold: format, model, numbers of each layer, all that is strange",
+        "vit_jax inspect B_16.npz",
+        _inspect_arguments,
+        _inspect,
+    ),
+    Command(
+        "convert",
+        "write weights in another format: for timm, transformers, big_vision or the official code",
+        "vit_jax convert runs/photos photos_timm --to=timm",
+        _convert_arguments,
+        _convert,
     ),
 )

@@ -1,12 +1,14 @@
-"""What `vit_jax models` prints: the names, or what one model is made of."""
+"""What `vit_jax models` prints: names, what one model is made of, the published weights."""
 
-import rich.box
-import rich.console
-import rich.table
+import collections
+import dataclasses
+import json
 
+from vit_jax.checkpoints import catalogue
 from vit_jax.models.summary import Layer, compiled_flops, summarize
 from vit_jax.models.zoo import canonical_name, create_model, list_models
 from vit_jax.recipes import shipped
+from vit_jax.tables import console, table
 
 
 def print_names() -> None:
@@ -14,6 +16,7 @@ def print_names() -> None:
     print("models   ", "  ".join(list_models()))
     print("recipes  ", "  ".join(shipped()))
     print("\nvit_jax models NAME --size=224 shows the layers, parameters and GFLOP of one.")
+    print("vit_jax models --pretrained [PATTERN] lists the published weights.")
 
 
 def print_model(name: str, size: tuple[int, int], num_classes: int) -> None:
@@ -24,25 +27,46 @@ def print_model(name: str, size: tuple[int, int], num_classes: int) -> None:
     """
     model = create_model(name, num_classes)
     summary = summarize(model, size)
-    table = rich.table.Table(
-        title=f"{canonical_name(name)}  {size[0]}×{size[1]} px, {num_classes} classes",
-        title_justify="left",
-        box=rich.box.SIMPLE_HEAD,
-    )
-    table.add_column("layer", no_wrap=True)
-    for heading in ("output", "parameters", "GFLOP"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = f"{canonical_name(name)}  {size[0]}×{size[1]} px, {num_classes} classes"
+    rows = table(title, ["layer"], ["output", "parameters", "GFLOP"])
     for layer in summary.layers:
-        table.add_row(*_cells(layer))
-    console = rich.console.Console(highlight=False, markup=False)
-    console.print(table)
+        rows.add_row(*_cells(layer))
+    out = console()
+    out.print(rows)
     counted = compiled_flops(model, size)
-    console.print(f"  {summary.params:,} parameters, {4e-6 * summary.params:,.1f} MB in float32")
-    console.print(
+    out.print(f"  {summary.params:,} parameters, {4e-6 * summary.params:,.1f} MB in float32")
+    out.print(
         f"  {summary.flops / 1e9:,.3f} GFLOP an image by formula (2 for each multiplication), and "
         f"{summary.elementwise / 1e9:,.3f} of norms, softmax and other single elements; "
         f"{counted / 1e9:,.3f} in the compiled program "
         f"({counted / (summary.flops + summary.elementwise) - 1:+.1%})",
+        soft_wrap=True,
+    )
+
+
+def print_pretrained(pattern: str | None, *, as_json: bool) -> None:
+    """Prints the published weights whose names are like a pattern; as JSON, all that is known.
+
+    Raises:
+      ConfigError: there are none.
+    """
+    found = catalogue.matching(pattern)
+    if as_json:
+        entries = [{**dataclasses.asdict(one), "aliases": one.aliases} for one in found]
+        print(json.dumps(entries, indent=2, ensure_ascii=False))
+        return
+    rows = table(None, ["name", "architecture", "data"], ["px", "classes", "top-1", "from"])
+    rows.padding, rows.pad_edge, rows.box = (0, 1, 0, 0), False, None
+    for entry in found:
+        rows.add_row(*catalogue.row(entry))
+    out = console()
+    out.print(rows)
+    licences = collections.Counter(entry.licence for entry in found)
+    stated = ", ".join(f"{licence} ({count})" for licence, count in licences.items())
+    out.print(
+        f"\n{len(found)} published weights; licence: {stated}. top-1: percent on ImageNet-1k, as "
+        "reported.\n* recommended by the official README. --json tells all, with sources.\n"
+        "Use a name wherever weights are asked for: vit_jax inspect NAME",
         soft_wrap=True,
     )
 

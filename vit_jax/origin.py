@@ -15,9 +15,9 @@ from vit_jax.checkpoints import architecture
 from vit_jax.checkpoints.adapt import POSITIONS
 from vit_jax.checkpoints.formats import Weights, open_weights
 from vit_jax.checkpoints.mapping import Shape
-from vit_jax.checkpoints.resolve import resolve
+from vit_jax.checkpoints.resolve import Located, resolve
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.grids import Grid
+from vit_jax.grids import Grid, show
 from vit_jax.models.zoo import Model, create_model, list_models, model_fields
 
 logger = logging.getLogger("vit_jax")
@@ -88,18 +88,11 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
     Raises:
       CheckpointError: no weights, or parameters that are missing, extra or of another shape.
     """
-    located = resolve(source)
-    hints = architecture.merged(located.fields, _describing(fields))
-    if (name := fields.get("model_name")) is not None:
-        hints = architecture.merged(model_fields(name), hints)
-    weights = open_weights(located.path, located.config, located.processor, hints)
-    known = located.preprocess or weights.layout.preprocess
+    weights, known = open_located(resolve(source), fields)
     size = pixels_of(weights.grid, weights.fields)
     if size is None and weights.fields.get("stem") and weights.grid is not None:
         size = _size_of_table(weights)
-    preprocess = Preprocess.from_dict(dict(known)) if known else None
-    if preprocess is None and size is not None:
-        preprocess = Preprocess(size)
+    preprocess = known or (Preprocess(size) if size is not None else None)
     origin = Origin(
         str(source),
         weights.layout.format,
@@ -114,6 +107,20 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
     if weights.unused:
         logger.info("%s: of no use to a classifier: %s", source, ", ".join(weights.unused))
     return origin
+
+
+def open_located(located: Located, fields: Mapping[str, Any]) -> tuple[Weights, Preprocess | None]:
+    """Reads the headers of a file; what it expects of images is None where nobody says so.
+
+    Raises:
+      CheckpointError: no weights; they are not compared with those of a model yet.
+    """
+    hints = architecture.merged(located.fields, _describing(fields))
+    if (name := fields.get("model_name")) is not None:
+        hints = architecture.merged(model_fields(name), hints)
+    weights = open_weights(located.path, located.config, located.processor, hints)
+    known = located.preprocess or weights.layout.preprocess
+    return weights, Preprocess.from_dict(dict(known)) if known else None
 
 
 def of_model(
@@ -196,21 +203,29 @@ def known_name(fields: Mapping[str, Any]) -> str | None:
     return next((name for name in list_models() if _sizes(model_fields(name)) == sizes), None)
 
 
+def name_or_sizes(fields: Mapping[str, Any]) -> str:
+    """Returns the name of the architecture, or its sizes where it has none."""
+    if (name := known_name(fields)) is not None:
+        return name
+    kind = "Mixer" if "hidden_dim" in fields else "ViT"
+    wide = fields.get("hidden_size", fields.get("hidden_dim"))
+    depth = (fields.get("transformer") or {}).get("num_layers", fields.get("num_blocks"))
+    patch = (fields.get("patches") or {}).get("size")
+    patches = f", patches of {show(tuple(patch))}" if patch else ""
+    behind = " behind a ResNet" if fields.get("resnet") else ""
+    return f"{kind} of {depth} blocks, {wide} wide{patches}{behind}"
+
+
 def describe(origin: Origin) -> str:
     """Returns one line: what the weights are."""
     fields = origin.fields
-    if (name := known_name(fields)) is None:
-        patches = fields.get("patches") or {"size": "?"}
-        kind = "Mixer" if "hidden_dim" in fields else "ViT"
-        wide = fields.get("hidden_size", fields.get("hidden_dim"))
-        depth = (fields.get("transformer") or {}).get("num_layers", fields.get("num_blocks"))
-        name = f"{kind} of {depth} blocks, {wide} wide, patches {patches['size']}"
     count = sum(int(np.prod(shape)) for shape in origin.shapes.values())
     classes = fields.get("num_classes")
     head = f"{classes} classes" if classes else "no head"
     height, width = origin.image_size
     return (
-        f"{origin.where}: {origin.kind}, {name}, {count:,} parameters, {head}, {height}×{width} px"
+        f"{origin.where}: {origin.kind}, {name_or_sizes(fields)}, {count:,} parameters, {head}, "
+        f"{height}×{width} px"
     )
 
 

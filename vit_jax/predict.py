@@ -1,35 +1,73 @@
-"""The most probable classes of image files, from a trained model."""
+"""The most probable classes of image files, from a run or from any pretrained weights."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vit_jax.data import imagenet
 from vit_jax.data.decoding import decode
-from vit_jax.errors import DataError
-from vit_jax.pretrained import Trained
+from vit_jax.errors import CheckpointError, DataError
+from vit_jax.pretrained import Pretrained, Trained, load_run, open_pretrained
+from vit_jax.workdir import is_run
+
+logger = logging.getLogger("vit_jax")
 
 _BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image, best first, with their probabilities."""
+    """The most probable classes of one image, best first: names, probabilities, indices."""
 
     path: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+    indices: tuple[int, ...]
 
 
-def predict(trained: Trained, paths: Sequence[str], top: int = 5) -> Iterator[Prediction]:
+def open_classifier(source: str | Path, **fields: Any) -> Trained | Pretrained:
+    """Opens a run, or weights of any other source; see `load_run` and `load_pretrained`."""
+    return load_run(source) if is_run(source) else open_pretrained(source, **fields)
+
+
+def class_names(trained: Trained | Pretrained) -> Sequence[str]:
+    """Returns the names that came with the weights; where none did, the best there are.
+
+    A thousand classes without names are taken for those of ImageNet-1k, as those of nearly all
+    published weights are, and a warning says so. Any other number is just counted: "class 281".
+
+    Raises:
+      CheckpointError: the weights have no head.
+    """
+    model: Any = trained.model
+    if not model.num_classes:
+        raise CheckpointError(
+            "the weights have no head, so they tell no classes; fine-tune them, which gives one"
+        )
+    if trained.class_names is not None:
+        return trained.class_names
+    if model.num_classes == len(imagenet.class_names()):
+        logger.warning("the weights name none of their 1000 classes: ImageNet's names are shown")
+        return imagenet.class_names()
+    return [f"class {index}" for index in range(model.num_classes)]
+
+
+def predict(
+    trained: Trained | Pretrained, paths: Sequence[str], top: int = 5
+) -> Iterator[Prediction]:
     """Yields a prediction for each image file, in order.
 
     Raises:
       DataError: a file is missing or is not a readable image; the message names it.
+      CheckpointError: the model gives no classes, or gives them for each token.
     """
+    names = class_names(trained)
 
     @jax.jit
     def probabilities(images: jax.Array) -> jax.Array:
@@ -45,10 +83,12 @@ def predict(trained: Trained, paths: Sequence[str], top: int = 5) -> Iterator[Pr
             trained.preprocess.pixels(decode(_read(path), path)) for path in chunk
         ]
         rows = np.asarray(probabilities(jnp.asarray(images)))
+        if rows.ndim != 2:
+            raise CheckpointError("the model gives logits for each token, not for the image")
         for path, row in zip(chunk, rows, strict=False):
-            best = np.argsort(-row, kind="stable")[:top]
-            names = tuple(trained.class_names[index] for index in best)
-            yield Prediction(path, names, tuple(float(row[index]) for index in best))
+            best: list[int] = np.argsort(-row, kind="stable")[:top].tolist()
+            chances = tuple(float(row[index]) for index in best)
+            yield Prediction(path, tuple(names[i] for i in best), chances, tuple(best))
 
 
 def _read(path: str) -> bytes:

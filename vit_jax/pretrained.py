@@ -32,7 +32,7 @@ from vit_jax.origin import (
     shapes_of,
 )
 from vit_jax.recipes import merge
-from vit_jax.workdir import Workdir, find_run
+from vit_jax.workdir import Workdir, find_run, is_run
 
 logger = logging.getLogger("vit_jax")
 
@@ -189,9 +189,7 @@ def open_pretrained(
 
 def open_origin(source: str | Path, fields: Mapping[str, Any]) -> Origin:
     """Returns the weights of a file or a run, not yet adapted; see `load_pretrained`."""
-    path = Path(source)
-    is_step = path.parent.name == "checkpoints" and path.name.isdigit()
-    if not is_step and not (path / "checkpoints").is_dir():
+    if not is_run(source):
         return of_file(source, fields)
     run: Any = load_run(source)
     return of_model(str(source), run.model, run.variables, run.preprocess, run.class_names)

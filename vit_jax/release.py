@@ -8,13 +8,16 @@ from typing import Any
 
 from vit_jax import trees
 from vit_jax.checkpoints import writing
+from vit_jax.checkpoints.kinds import INDEX, SINGLE
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.errors import CheckpointError
+from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.models.zoo import Model
 from vit_jax.origin import Origin, describe, of_model
 from vit_jax.pretrained import open_origin
 
 logger = logging.getLogger("vit_jax")
+
+_MODEL_FILES = ("model.npz", SINGLE, INDEX)
 
 
 def save_pretrained(
@@ -59,24 +62,54 @@ def save_pretrained(
     return file
 
 
-def convert(source: str | Path, target: str | Path, to: str, **fields: Any) -> Path:
+def convert(
+    source: str | Path, target: str | Path, to: str, *, overwrite: bool = False, **fields: Any
+) -> Path:
     """Turns weights of any source into another format; converted back they have the same bits.
 
     Args:
       source: what `load_pretrained` takes.
       target: a folder, or a file that ends in .npz or .safetensors, for the weights alone.
       to: "official", "timm", "transformers" or "big_vision".
+      overwrite: whether a target that exists may be written over.
       fields: of `create_model`, that say what the file does not.
 
     Returns:
       The file of weights.
 
     Raises:
-      ConfigError: an unknown format, or a target of another kind.
+      ConfigError: an unknown format, or a target of another kind, or one that exists.
       CheckpointError: no weights, or a model that the format has no place for.
     """
-    writing.check_format(to)
-    origin = open_origin(source, fields)
+    check_target(target, to, overwrite=overwrite)
+    return write_converted(open_origin(source, fields), target, to)
+
+
+def check_target(target: str | Path, to: str, *, overwrite: bool) -> None:
+    """Raises `ConfigError` unless a format may be written to a target; see `convert`.
+
+    Nothing is ever deleted: a folder that holds weights of the other kind, which might be opened
+    in place of the new ones, is refused in any case.
+    """
+    file, target = writing.file_of(target, to), Path(target).expanduser()
+    taken = any(target.iterdir()) if target.is_dir() else target.exists()
+    if taken and not overwrite:
+        raise ConfigError(
+            f"{target}: is there already; name another target, or write over it with --force "
+            "(overwrite=True)"
+        )
+    others = [
+        n for n in _MODEL_FILES if target.is_dir() and n != file.name and (target / n).exists()
+    ]
+    if others:
+        raise ConfigError(
+            f"{target}: holds {others[0]}, which might be opened in place of {file.name}; delete "
+            "it, or name another folder"
+        )
+
+
+def write_converted(origin: Origin, target: str | Path, to: str) -> Path:
+    """Writes weights that have been opened, in a folder with a model card; see `convert`."""
     logger.info("%s", describe(origin))
     file = write(origin, target, to)
     if file.parent == Path(target).expanduser():
@@ -105,6 +138,14 @@ _OPENED_BY = {
     "official": ("vit_jax", "vit_jax.load_pretrained('FOLDER')"),
     "big_vision": ("vit_jax", "vit_jax.load_pretrained('FOLDER')"),
 }
+
+
+def opened_by(file: Path, target: str | Path, to: str) -> list[str]:
+    """Returns the lines of Python that open what has been written to a target."""
+    ours = f"vit_jax.load_pretrained({str(target)!r})"
+    if file == Path(target).expanduser():  # without the configs that other libraries need
+        return [ours]
+    return list(dict.fromkeys([_OPENED_BY[to][1].replace("FOLDER", str(target)), ours]))
 
 
 def model_card(

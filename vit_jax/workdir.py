@@ -73,6 +73,13 @@ class Workdir:
             raise CheckpointError(f"{self.config}: not readable as JSON: {error}") from error
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether a path is that of a run's folder, or of a step inside it."""
+    given = Path(path).expanduser()
+    is_step = given.parent.name == "checkpoints" and given.name.isdigit()
+    return is_step or (given / "checkpoints").is_dir()
+
+
 def find_run(path: str | Path) -> tuple[Workdir, int | None]:
     """Returns the workdir, and the step where `path` is a step's folder inside it.
 

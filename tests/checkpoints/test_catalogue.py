@@ -9,11 +9,12 @@ from vit_jax.checkpoints import locations
 from vit_jax.checkpoints.catalogue import (
     Published,
     list_published,
+    matching,
     pretrained_path,
     published,
-    table_rows,
+    row,
 )
-from vit_jax.errors import CheckpointError
+from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.models.mlp import ACTIVATIONS
 from vit_jax.models.zoo import create_model, list_models
 
@@ -143,14 +144,29 @@ def test_every_recommended_model_has_one_checkpoint() -> None:
     assert sum(entry.recommended for entry in ENTRIES) == 2 * len(models)
 
 
-def test_the_table_has_a_row_for_each() -> None:
-    rows = table_rows()
-    assert len(rows) == len(ENTRIES)
-    assert (
-        "vit_tiny_patch16_384.augreg_in21k_ft_in1k *",
-        "ImageNet-21k, then ImageNet-1k",
+def test_a_row_says_it_in_short() -> None:
+    assert row(published("vit_tiny_patch16_384.augreg_in21k_ft_in1k")) == (
+        "vit_tiny_patch16_384.augreg_in21k_ft_in1k*",
+        "ViT-Ti_16",
+        "21k+1k",
         "384",
         "1000",
-        "78.2 %",
-        "Apache-2.0",
-    ) in rows
+        "78.2",
+        "hf gs",
+    )
+    assert row(published("mixer_s8_224.gsam_in1k"))[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [(None, len(ENTRIES)), ("deit", 4), ("DEIT_T", 1), ("*_384.*fb*", 1), ("R50+ViT-L_32", 6)],
+)
+def test_a_pattern_chooses(pattern: str | None, count: int) -> None:
+    found = matching(pattern)
+    assert len(found) == count
+    assert [entry.name for entry in found] == sorted(entry.name for entry in found)
+
+
+def test_a_pattern_without_a_match_is_one_line_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'deit_tiny_patch16_224.fb_in1k'"):
+        matching("deit_tiny_patch16_224.fb_in2k")

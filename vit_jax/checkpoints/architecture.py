@@ -16,6 +16,34 @@ Fields = dict[str, Any]  # fields of `create_model`
 
 _POSITIONS = "Transformer/posembed_input/pos_embedding"
 _ATTENTION = "MultiHeadDotProductAttention_0"
+# Dimensions of the arrays that sizes are read off.
+_DIMENSIONS = (
+    (re.compile(r"(embedding|stem|conv_root)/kernel"), 4),
+    (re.compile(rf"Transformer/encoderblock_\d+/{_ATTENTION}/query/kernel"), 3),
+    (re.compile(rf"registers|{_POSITIONS}"), 3),
+    (re.compile(r"(head|pre_logits|.*/(Dense_0|proj_in))/kernel"), 2),
+)
+
+
+class _Checked(dict[str, tuple[int, ...]]):
+    """Shapes in which whatever the architecture is read off is there, and of its dimensions."""
+
+    def __init__(self, shapes: Shapes, where: str):
+        super().__init__(shapes)
+        self._where = where
+        for path, shape in shapes.items():
+            for pattern, count in _DIMENSIONS:
+                if pattern.fullmatch(path) and len(shape) != count:
+                    raise CheckpointError(
+                        f"{where}: {path} has shape {shape}, where {count} dimensions are due; "
+                        "the file is damaged, or no model of this kind"
+                    )
+
+    def __missing__(self, path: str) -> tuple[int, ...]:
+        raise CheckpointError(
+            f"{self._where}: has no {path} (in the names used here), which its architecture is "
+            "read off; the file is incomplete"
+        )
 
 
 def fields_of(shapes: Shapes, hints: Mapping[str, Any], where: str) -> Fields:
@@ -27,8 +55,10 @@ def fields_of(shapes: Shapes, hints: Mapping[str, Any], where: str) -> Fields:
       where: the file, to begin an error with.
 
     Raises:
-      CheckpointError: no known architecture, or positions for a grid that nobody can tell.
+      CheckpointError: no known architecture, or an array that it is read off is missing or has
+        another number of dimensions.
     """
+    shapes = _Checked(shapes, where)
     is_mixer = any(path.startswith("MixerBlock_") for path in shapes)
     if not is_mixer and "embedding/kernel" not in shapes and "stem" not in hints:
         what = "a stem of convolutions" if _any(shapes, "stem/") else "no patch embedding"

@@ -4,7 +4,7 @@ A path is an npz or safetensors file, a folder with `model.safetensors`, or a sh
 model (its folder or its index). Every error is a `CheckpointError` of one line that names the file.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,14 @@ __all__ = [
     "read_arrays",
     "read_headers",
     "read_metadata",
+    "stream_arrays",
     "write_npz",
     "write_safetensors",
 ]
 
 _READERS = {"npz": npz, "safetensors": safetensors_file, "index": shards}
 _LISTED = 3  # arrays named in one error
+_AT_ONCE = 2**28  # bytes of arrays that are streamed together
 
 
 def read_headers(path: str | Path) -> dict[str, Header]:
@@ -51,6 +53,22 @@ def read_arrays(path: str | Path, names: Collection[str] | None = None) -> dict[
     """
     file, kind = locate(path)
     return _READERS[kind].read_arrays(file, names)
+
+
+def stream_arrays(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields every (name, array) in the file's order, and holds no more than 256 MiB of them.
+
+    A single array that is larger is held alone. Raises as `read_arrays` does.
+    """
+    together: list[str] = []
+    size = 0
+    for name, header in read_headers(path).items():
+        if together and size + header.nbytes > _AT_ONCE:
+            yield from read_arrays(path, together).items()
+            together, size = [], 0
+        together.append(name)
+        size += header.nbytes
+    yield from read_arrays(path, together).items()
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

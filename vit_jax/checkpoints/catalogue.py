@@ -7,6 +7,7 @@ is no SHA-256 yet, as nobody publishes them.
 """
 
 import dataclasses
+import fnmatch
 import functools
 import importlib.resources
 import json
@@ -14,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vit_jax.errors import CheckpointError, nearest
+from vit_jax.errors import CheckpointError, ConfigError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,22 +125,48 @@ def list_published() -> list[Published]:
     return sorted(_catalogue(), key=lambda entry: entry.name)
 
 
-def table_rows() -> list[tuple[str, str, str, str, str, str]]:
-    """Returns a row of text for each: name, data, pixels, classes, top-1 and licence.
+def matching(pattern: str | None) -> list[Published]:
+    """Returns those whose name, alias, architecture or data has a part like `pattern`, by name.
 
-    An asterisk marks those that the official README recommends.
+    Args:
+      pattern: a part of the text, in letters of either size, with the signs of a shell ("tiny",
+        "*_384.*in1k"); None for all.
+
+    Raises:
+      ConfigError: there are none; it gives the nearest name.
     """
-    return [
-        (
-            f"{entry.name}{' *' if entry.recommended else ''}",
-            entry.data,
-            str(entry.image_size),
-            str(entry.num_classes),
-            "" if entry.accuracy is None else f"{entry.accuracy:.1f} %",
-            entry.licence,
-        )
+    sought = f"*{(pattern or '').lower()}*"
+    found = [
+        entry
         for entry in list_published()
+        if any(fnmatch.fnmatchcase(text.lower(), sought) for text in _texts(entry))
     ]
+    if not found:
+        raise ConfigError(
+            f"{pattern!r} is in no name of published weights{nearest(pattern or '', _by_name())}; "
+            "leave it out to see all"
+        )
+    return found
+
+
+def _texts(entry: Published) -> list[str]:
+    return [entry.name, *entry.aliases, entry.architecture or "", entry.data]
+
+
+def row(entry: Published) -> tuple[str, str, str, str, str, str, str]:
+    """Returns texts: name, architecture, data, pixels, classes, top-1 and kinds of sources.
+
+    An asterisk marks what the official README recommends.
+    """
+    return (
+        f"{entry.name}{'*' if entry.recommended else ''}",
+        entry.architecture or "",
+        entry.data.replace("ImageNet-", "").replace(", then ", "+"),
+        str(entry.image_size),
+        str(entry.num_classes),
+        "" if entry.accuracy is None else f"{entry.accuracy:.1f}",
+        " ".join(dict.fromkeys(source.url.partition(":")[0] for source in entry.sources)),
+    )
 
 
 def pretrained_path(pretrained_dir: str, model_or_filename: str) -> str:

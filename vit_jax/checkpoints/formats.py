@@ -1,19 +1,26 @@
 """Which format a file of weights has, and what it holds in the names and shapes used here."""
 
+import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vit_jax.checkpoints import architecture, big_vision, mapping, official, timm, transformers
-from vit_jax.checkpoints.arrays import check_finite, read_arrays, read_headers, read_metadata
+from vit_jax.checkpoints.arrays import (
+    check_finite,
+    read_arrays,
+    read_headers,
+    read_metadata,
+    stream_arrays,
+)
 from vit_jax.checkpoints.headers import Header
 from vit_jax.checkpoints.mapping import Shape, Table
-from vit_jax.errors import CheckpointError
+from vit_jax.errors import CheckpointError, VitJaxError
 from vit_jax.grids import Grid
 
 logger = logging.getLogger("vit_jax")
@@ -92,6 +99,14 @@ class Weights:
         check_finite(arrays, self.where)
         return mapping.read(self.layout.table, self.layout.prepared(arrays)).arrays
 
+    def stream(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (our path, array) few at a time, NaN and all, to be looked at.
+
+        Positions that `load` adds to the tokens they belong to are still in their table.
+        """
+        for name, array in stream_arrays(self.where):
+            yield from mapping.read(self.layout.table, {name: array}).arrays.items()
+
 
 def open_weights(
     path: str | Path,
@@ -116,14 +131,29 @@ def open_weights(
         config = read_config(Path(path))
     if processor is None:
         processor = read_config(Path(path), "preprocessor_config.json")
-    layout = layout_of(headers, str(path), config, processor, hints or {})
-    layout = _with_ours(layout, config.get(OURS) or {})
-    reading = mapping.read(layout.table, layout.prepared(mapping.shapes_alone(headers)))
-    shapes = {name: array.shape for name, array in reading.arrays.items()}
-    known = architecture.merged(layout.hints, hints or {})
-    fields = architecture.fields_of(shapes, known, str(path))
-    grid = architecture.grid_of(shapes, fields, str(path))
+    with _making_sense(str(path)):
+        layout = layout_of(headers, str(path), config, processor, hints or {})
+        layout = _with_ours(layout, config.get(OURS) or {})
+        reading = mapping.read(layout.table, layout.prepared(mapping.shapes_alone(headers)))
+        shapes = {name: array.shape for name, array in reading.arrays.items()}
+        known = architecture.merged(layout.hints, hints or {})
+        fields = architecture.fields_of(shapes, known, str(path))
+        grid = architecture.grid_of(shapes, fields, str(path))
     return Weights(str(path), layout, shapes, fields, grid, reading.unused, reading)
+
+
+@contextlib.contextmanager
+def _making_sense(where: str) -> Iterator[None]:
+    """Whatever nonsense in a config or odd shapes lead to becomes `CheckpointError`."""
+    try:
+        yield
+    except VitJaxError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{where}: its arrays and its config.json make no model ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); the file is damaged, or no model of this kind"
+        ) from error
 
 
 def layout_of(
@@ -149,6 +179,16 @@ def layout_of(
         f"{where}: is of no known format: its arrays are named {shown}; known are the official "
         "npz, big_vision's npz, and safetensors of timm's and transformers' ViT and DeiT"
     )
+
+
+def holds_weights(path: Path) -> bool:
+    """Whether a file's arrays are named as those of a known format are."""
+    try:
+        names = read_headers(path)
+    except CheckpointError:
+        return False
+    prefixes = big_vision.prefix_of(names), official.prefix_of(names)
+    return prefixes != (None, None) or timm.recognises(names) or transformers.recognises(names)
 
 
 def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:

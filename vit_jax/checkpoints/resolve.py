@@ -8,13 +8,16 @@ from typing import Any
 
 from vit_jax.checkpoints.catalogue import Published, list_published, published
 from vit_jax.checkpoints.download import fetch
-from vit_jax.checkpoints.formats import read_config
+from vit_jax.checkpoints.formats import holds_weights, read_config
+from vit_jax.checkpoints.kinds import INDEX, SINGLE
 from vit_jax.checkpoints.locations import REMOTE, scheme
 from vit_jax.errors import CheckpointError, nearest
 
 logger = logging.getLogger("vit_jax")
 
 CONFIGS = ("config.json", "preprocessor_config.json")
+_ENDINGS = (".npz", ".safetensors")
+_SHOWN = 5  # files named in an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,8 @@ def resolve(source: str | Path) -> Located:
     """Returns the files of a source, downloaded if need be.
 
     Args:
-      source: a path; a URL of https, hf or gs, where hf://OWNER/NAME alone means its
-        model.safetensors; or a name of the catalogue.
+      source: the path of a file, or of a folder with one; a URL of https, hf or gs, where
+        hf://OWNER/NAME alone means its model.safetensors; or a name of the catalogue.
 
     Raises:
       CheckpointError: there is no such file or name, or it cannot be downloaded.
@@ -60,14 +63,32 @@ def resolve(source: str | Path) -> Located:
 
 def _local(path: Path) -> Located:
     """A file or folder with its configs; an npz that the catalogue knows by its name has more."""
-    if (path / "model.npz").is_file():
-        path = path / "model.npz"
+    if path.is_dir():
+        path = _in_folder(path)
     located = Located(path, *(read_config(path, name) for name in CONFIGS))
     known = _known_by_stem(path) if path.suffix == ".npz" and not located.config else None
     if known is None:
         return located
     logger.info("%s: by its name, prepared and activated as %s", path, known.name)
     return dataclasses.replace(located, **_said(known))
+
+
+def _in_folder(folder: Path) -> Path:
+    """Returns the file of weights in a folder, or the folder of a safetensors model itself.
+
+    A file of any name will do where it is the only one in the folder with arrays of a known format.
+    """
+    if (folder / "model.npz").is_file():
+        return folder / "model.npz"
+    if any((folder / name).is_file() for name in (INDEX, SINGLE)):
+        return folder
+    files = (one for one in sorted(folder.iterdir()) if one.suffix in _ENDINGS)
+    found = [file for file in files if holds_weights(file)]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found[:_SHOWN])
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise CheckpointError(f"{folder}: holds {names}{more}; name one of these files")
+    return found[0] if found else folder
 
 
 def _known_by_stem(path: Path) -> Published | None:

@@ -158,9 +158,15 @@ def preprocess(config: Config, processor: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def labels(config: Config) -> tuple[str, ...] | None:
-    """Returns the names of the classes; None where the config has none."""
-    names = config.get("id2label")
-    return tuple(names[key] for key in sorted(names, key=int)) if names else None
+    """Returns the names of the classes; None where the config has none but the placeholders."""
+    labels = config.get("id2label") or {}
+    names = tuple(labels[key] for key in sorted(labels, key=int))
+    return None if names == tuple(placeholders(len(names))) else names
+
+
+def placeholders(count: int) -> list[str]:
+    """Returns what transformers calls classes that nobody has named."""
+    return [f"LABEL_{i}" for i in range(count)]
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vit_jax.checkpoints.transformers import placeholders
 from vit_jax.errors import CheckpointError
 
 Fields = Mapping[str, Any]
@@ -36,7 +37,7 @@ def transformers_config(
     num_classes = fields.get("num_classes") or 0
     model = "DeiT" if distilled else "ViT"
     head = "ForImageClassificationWithTeacher" if distilled else "ForImageClassification"
-    names = list(class_names or [f"LABEL_{i}" for i in range(num_classes)])
+    names = list(class_names or placeholders(num_classes))
     attention = encoder.get("attention") or {}
     config = {
         "architectures": [f"{model}{head if num_classes else 'Model'}"],

@@ -39,6 +39,19 @@ def check_format(name: str) -> None:
         )
 
 
+def file_of(target: str | Path, to: str) -> Path:
+    """Returns the file of weights that a target means: itself, by its ending, or one in a folder.
+
+    Raises:
+      ConfigError: an unknown format, or a file of another kind.
+    """
+    check_format(to)
+    target, ending = Path(target).expanduser(), ".npz" if to in _NPZ else ".safetensors"
+    if target.suffix in (".npz", ".safetensors") and target.suffix != ending:
+        raise ConfigError(f"{target}: the {to} format is {ending}; name such a file, or a folder")
+    return target if target.suffix == ending else target / f"model{ending}"
+
+
 def encode(arrays: Arrays, to: str, fields: Fields) -> dict[str, np.ndarray]:
     """Returns {their name: array} of a format for {our path: array}.
 
@@ -94,7 +107,6 @@ def write_weights(
       ConfigError: an unknown format, or a target of another kind.
       CheckpointError: a model that the format has no place for.
     """
-    check_format(to)
     if to == timm.NAME and _epsilon(fields) != EPSILON:
         logger.warning(
             "timm builds every LayerNorm with epsilon %g, and this model has %g: its logits there "
@@ -102,12 +114,9 @@ def write_weights(
             EPSILON,
             _epsilon(fields),
         )
-    target, ending = Path(target).expanduser(), ".npz" if to in _NPZ else ".safetensors"
-    if target.suffix in (".npz", ".safetensors") and target.suffix != ending:
-        raise ConfigError(f"{target}: the {to} format is {ending}; name such a file, or a folder")
-    alone = target.suffix == ending
+    target, file = Path(target).expanduser(), file_of(target, to)
+    alone = file == target
     theirs = encode(arrays, to, fields)
-    file = target if alone else target / f"model{ending}"
     file.parent.mkdir(parents=True, exist_ok=True)
     if to in _NPZ:
         write_npz(file, theirs)
