@@ -17,7 +17,8 @@ from vit_jax import trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.data.pipeline import Feed
 from vit_jax.loggers import Console
-from vit_jax.train import Run, train
+from vit_jax.run import Run
+from vit_jax.train import train
 
 pytestmark = pytest.mark.slow  # starts whole runs, some in processes of their own
 

@@ -203,6 +203,11 @@ def known_name(fields: Mapping[str, Any]) -> str | None:
     return next((name for name in list_models() if _sizes(model_fields(name)) == sizes), None)
 
 
+def describe_model(model: Model) -> str:
+    """Returns the name of a model, or the sizes of one that has none."""
+    return model.model_name or name_or_sizes(fields_of(model))
+
+
 def name_or_sizes(fields: Mapping[str, Any]) -> str:
     """Returns the name of the architecture, or its sizes where it has none."""
     if (name := known_name(fields)) is not None:
@@ -210,10 +215,11 @@ def name_or_sizes(fields: Mapping[str, Any]) -> str:
     kind = "Mixer" if "hidden_dim" in fields else "ViT"
     wide = fields.get("hidden_size", fields.get("hidden_dim"))
     depth = (fields.get("transformer") or {}).get("num_layers", fields.get("num_blocks"))
-    patch = (fields.get("patches") or {}).get("size")
-    patches = f", patches of {show(tuple(patch))}" if patch else ""
-    behind = " behind a ResNet" if fields.get("resnet") else ""
-    return f"{kind} of {depth} blocks, {wide} wide{patches}{behind}"
+    patch, stem = (fields.get("patches") or {}).get("size"), fields.get("stem")
+    tokens = f", patches of {show(tuple(patch))}" if patch and not stem else ""
+    front = "ResNet" if fields.get("resnet") else stem and f"{stem} stem"
+    behind = f" behind a {front}" if front else ""
+    return f"{kind} of {depth} blocks, {wide} wide{tokens}{behind}"
 
 
 def describe(origin: Origin) -> str:

@@ -2,34 +2,20 @@
 
 import contextlib
 import dataclasses
-import functools
-import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import jax
-
-from vit_jax import processes, trees
+from vit_jax import processes
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
-from vit_jax.contact_sheet import draw_contact_sheet, first_batch
-from vit_jax.data.augmentation import make_augmentation
-from vit_jax.data.pipeline import Batch
-from vit_jax.errors import DataError
-from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Arrays, Experiment, build
-from vit_jax.finetune import settled, starting_variables, weights_of
+from vit_jax.finetune import settled
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
-from vit_jax.models.mixer import MlpMixer
-from vit_jax.models.stems import patch_size
-from vit_jax.models.zoo import Model
-from vit_jax.optim import make_optimizer, make_schedule
+from vit_jax.origin import describe_model
 from vit_jax.plots import draw_curves
+from vit_jax.run import Run
 from vit_jax.signals import StopSignals
-from vit_jax.state import TrainState, abstract_state, initial_state
-from vit_jax.step import StepSettings, compiled, make_train_step
+from vit_jax.state import TrainState
 from vit_jax.workdir import Workdir
 
 
@@ -92,7 +78,7 @@ def train(
     return result
 
 
-def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> Result:
+def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Result:
     """Takes the steps that are left; the last state is saved, or on its way to disk."""
     first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
     feed = run.experiment.train
@@ -130,153 +116,11 @@ def due(step: int, every: int, total: int) -> bool:
     return step % every == 0 or step == total
 
 
-class Run:
-    """The compiled parts of a run, and where its state comes from.
-
-    Args:
-      experiment: devices, data and model.
-      store: of the checkpoints.
-      signals: that end the run early.
-      report: the folder for pictures; None draws none.
-    """
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        store: Store,
-        signals: StopSignals,
-        report: Path | None = None,
-    ):
-        self.experiment, self.store, self.signals = experiment, store, signals
-        self._report = report
-        config = experiment.config
-        schedule = make_schedule(
-            experiment.total_steps, config.base_lr, config.decay_type, config.warmup_steps
-        )
-        optimizer = make_optimizer(config, schedule)
-        self._initial = functools.partial(
-            initial_state,
-            experiment.model,
-            optimizer,
-            experiment.preprocess.size,
-            config.seed,
-            ema=config.ema_decay > 0,
-        )
-        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial, None))
-        self._settings = step_settings(experiment)
-        step = make_train_step(experiment.model, optimizer, schedule, self._settings)
-        self.step = compiled(step, experiment.mesh, self._abstract)
-        self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
-
-    def start(self, console: Console) -> TrainState:
-        """Returns the newest checkpoint that is intact, or the state at step 0."""
-        restored = self.store.restore(self._abstract)
-        if restored is None:
-            shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract)
-            start = starting_variables(self.experiment)
-            return jax.jit(self._initial, out_shardings=shardings)(start)
-        self._check_same_data(restored.metadata)
-        console.say(f"resuming after step {restored.step}")
-        return restored.state
-
-    def stopping(self, step: int) -> bool:
-        """Returns whether a signal asks to stop: any process, in all of them after the same step.
-
-        Several processes ask each other only every `progress_every` steps, as it takes time.
-        """
-        if jax.process_count() == 1 or step % self.experiment.config.progress_every == 0:
-            number = processes.largest(self.signals.received or 0)  # it may come at any moment
-            self.signals.obeyed = signal.Signals(number) if number else None
-        return self.signals.obeyed is not None
-
-    def draw_contact_sheet(self, batch: Batch) -> None:
-        """Draws the first batch as the model saw it; all processes take part, one draws."""
-        images, captions = first_batch(
-            self._settings, batch, self.experiment.mesh, self.experiment.class_names
-        )
-        if self._report is not None:
-            draw_contact_sheet(images, captions, self._report / "augmented.png")
-
-    def metadata(self) -> dict[str, Any]:
-        """Returns what a checkpoint says of itself besides its arrays."""
-        return {
-            "config": self.experiment.config.to_dict(),
-            "class_names": list(self.experiment.class_names),
-            "preprocess": self.experiment.preprocess.to_dict(),
-            "train_examples": len(self.experiment.train.source),
-        }
-
-    def _check_same_data(self, saved: Mapping[str, Any]) -> None:
-        now = self.metadata()
-        for what in ("class_names", "train_examples"):
-            if saved[what] != now[what]:
-                raise DataError(
-                    f"{self.experiment.config.dataset}: has {what} {now[what]}, but the run in "
-                    f"this workdir was trained on {saved[what]}; restore the data, or use another "
-                    "workdir"
-                )
-
-    def summary(self) -> list[tuple[str, str]]:
-        """Returns the rows of the table at the start."""
-        experiment, config = self.experiment, self.experiment.config
-        train, test, total = experiment.train, experiment.test, experiment.total_steps
-        split = ", ".join(f"{axis} {n}" for axis, n in experiment.mesh.shape.items() if n > 1)
-        kind = f"{jax.device_count()} {jax.devices()[0].device_kind}"
-        where = "streamed from files"
-        if train.loading.alter is not None:
-            where = "augmented on the host"
-        elif train.resident:
-            where = "on the device"
-        return [
-            ("model", f"{describe(self.experiment.model)}, {config.pp.crop} px"),
-            ("starts from", weights_of(config) or "initial values"),
-            ("parameters", f"{trees.count(self._abstract.params):,}"),
-            ("devices", f"{kind} ({split})" if split else kind),
-            ("data", f"{config.dataset}, {len(experiment.class_names)} classes, {where}"),
-            ("images", f"{len(train.source):,} to train on, {len(test.source):,} to test on"),
-            (
-                "steps",
-                f"{total:,} of {config.batch} images "
-                f"({total * config.batch / len(train.source):.1f} epochs)",
-            ),
-        ]
-
-
-def describe(model: Model) -> str:
-    """Returns the name of a model, or the sizes of one that has none."""
-    if model.model_name is not None:
-        return model.model_name
-    if isinstance(model, MlpMixer):
-        kind, blocks, wide, stem = "Mixer", model.num_blocks, model.hidden_dim, None
-    else:
-        kind, wide, stem = "ViT", model.hidden_size, model.stem
-        blocks = model.transformer["num_layers"] if model.transformer else 0
-    tokens = f"{stem} stem" if stem else "patches {} x {}".format(*patch_size(model.patches))
-    return f"{kind} of {blocks} blocks, {wide} wide, {tokens}"
-
-
-def step_settings(experiment: Experiment) -> StepSettings:
-    """Returns what the step does to its batch; streamed images were cropped on the host."""
-    config, resident = experiment.config, experiment.train.resident
-    augmentation = make_augmentation(config.augment.to_dict())
-    if not resident:
-        augmentation = dataclasses.replace(augmentation, crop_area=None)
-    return StepSettings(
-        num_classes=len(experiment.class_names),
-        preprocess=experiment.preprocess,
-        augmentation=augmentation,
-        seed=config.seed,
-        accum_steps=config.accum_steps,
-        label_smoothing=config.label_smoothing,
-        ema_decay=config.ema_decay,
-    )
-
-
 def draw_report(place: Workdir, experiment: Experiment) -> None:
     """Draws the pictures of `report/` from metrics.jsonl."""
     if place.metrics.exists():
         config = experiment.config
-        name, data = describe(experiment.model), Path(config.dataset).name
+        name, data = describe_model(experiment.model), Path(config.dataset).name
         title = f"{name}, {config.pp.crop} px, on {data}, seed {config.seed}"
         draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)
 
