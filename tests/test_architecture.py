@@ -11,10 +11,13 @@ PACKAGE = REPOSITORY / "vit_jax"
 
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
-    ("errors", "grids", "settings", "config", "recipes", "trees", "signals"),
+    ("errors", "grids", "processes", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),
-    ("state", "step", "experiment", "origin", "pretrained", "finetune", "release", "evaluate"),
+    (
+        *("state", "step", "experiment", "contact_sheet", "evaluate"),
+        *("origin", "pretrained", "finetune", "release"),
+    ),
     ("train", "predict", "listing", "inspection", "inspection_table"),
     ("commands", "main", "__init__"),
 )

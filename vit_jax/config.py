@@ -12,6 +12,7 @@ from ml_collections.config_dict import placeholder
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.settings import KEYS
+from vit_jax.settings.augreg import PRESETS, SET_BY_PRESETS
 
 # Settings are read as attributes (config.pp.crop), whose types no type checker can know.
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def validate(config: Config) -> None:
     flat = flatten(config)
     for path, value in flat.items():
         rule = KEYS[path].rule
-        if value is not None and rule is not None and not rule.holds(value):
+        if value is not None and rule is not None and not rule.allows(value):
             hint = nearest(str(value), rule.choices) if rule.choices else ""
             raise ConfigError(f"config.{path}={value!r} {rule.text}{hint}")
     _validate_pairs(flat)
@@ -110,3 +111,31 @@ def _validate_pairs(flat: Mapping[str, Any]) -> None:
             f"config.pp.resize={flat['pp.resize']} must be at least "
             f"config.pp.crop={flat['pp.crop']}"
         )
+    _validate_augmentation(flat)
+
+
+def _validate_augmentation(flat: Mapping[str, Any]) -> None:
+    if flat["augment.preset"] is not None:
+        _validate_preset(flat["augment.preset"], flat)
+    if flat["augment.three_augment"] and flat["augment.color_jitter"]:
+        raise ConfigError(
+            f"config.augment.color_jitter={flat['augment.color_jitter']}: "
+            "config.augment.three_augment has a colour jitter of its own; set one of the two"
+        )
+    if flat["batch"] % flat["augment.repeats"]:
+        raise ConfigError(
+            f"config.batch={flat['batch']} must be divisible by "
+            f"config.augment.repeats={flat['augment.repeats']}"
+        )
+
+
+def _validate_preset(preset: str, flat: Mapping[str, Any]) -> None:
+    for name in SET_BY_PRESETS:
+        path = f"augment.{name}"
+        default = KEYS[path].default
+        if flat[path] != default:
+            raise ConfigError(
+                f"config.{path}={flat[path]!r} and config.augment.preset={preset!r}: the preset "
+                f"decides it ({PRESETS[preset].get(name, default)!r}); leave one of the two at its "
+                "default"
+            )

@@ -28,10 +28,12 @@ class Workdir:
             raise ConfigError(f"--workdir={self.given}: is a file; name a folder")
         if not self.config.exists():
             return
+        # The last batch is left out then, and its size decides which images those are.
+        counts = {"batch_eval"} if config.eval_drop_remainder else set()
         found = {
             key: values
             for key, values in differences(self.read_config(), config).items()
-            if key not in HARMLESS
+            if key not in HARMLESS - counts
         }
         if found:
             shown = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in found.items())

@@ -1,7 +1,8 @@
 """Batches on the device: from memory where a dataset fits there, else decoded by host threads.
 
 A batch is a dict of arrays sharded over the mesh: `image` (b, h, w, 3) uint8 and `label` (b,), and
-for training `epoch` and `index` (b,), for evaluation `mask` (b,), which is 0 for padding.
+for training `epoch` (b,), which is how often the example came before, and `index` (b,), for
+evaluation `mask` (b,), which is 0 for padding.
 """
 
 import collections
@@ -18,11 +19,12 @@ from jax.sharding import NamedSharding
 from PIL import Image
 
 from vit_jax.data import decoding, sampling
-from vit_jax.data.augment_host import example_generator, random_box
+from vit_jax.data.augment_host import ALTER, example_generator, random_box
+from vit_jax.data.balanced import ClassBalance
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource, Source
-from vit_jax.mesh import replicated
+from vit_jax.mesh import local_rows, replicated
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]  # what is known of a batch before decoding
 Row = dict[str, int]  # one entry of it
 Decoder = Callable[[Row], dict[str, Any]]  # adds what is known of the entry after decoding
+Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # changes an image at random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Loading:
       sharding: of the batch axis over the mesh.
       seed: of the order and of the crops cut on the host.
       crop_area: share of the image that a training crop covers; None takes the whole image.
+      alter: what else the host does to a training image, after crop and resize; None nothing.
+      balanced: whether training takes every class as often as any other.
+      repeats: copies of each image in a training batch.
+      drop_remainder: whether evaluation leaves out the last batch if it is not full.
       threads: host threads that decode.
       prefetch: batches prepared ahead.
       bad_limit: unreadable images that are skipped before one is an error; None skips none.
@@ -50,6 +57,10 @@ class Loading:
     sharding: NamedSharding
     seed: int = 0
     crop_area: tuple[float, float] | None = None
+    alter: Alter | None = None
+    balanced: bool = False
+    repeats: int = 1
+    drop_remainder: bool = False
     threads: int = 4
     prefetch: int = 2
     bad_limit: int | None = None
@@ -60,15 +71,17 @@ class Feed:
 
     Attributes:
       batch: images a batch, over all processes.
-      resident: whether the images lie on the device whole; then the crop is left to the step.
+      resident: whether the images lie on the device whole; then the crop is left to the step. Not
+        so where the host is to alter them.
     """
 
     def __init__(self, source: Source, batch: int, loading: Loading):
         self.source, self.batch, self.loading = source, batch, loading
-        self.resident = isinstance(source, ArraySource)
+        self.resident = isinstance(source, ArraySource) and loading.alter is None
+        self._balance = ClassBalance(source.labels) if loading.balanced else None
         self._reader = Reader(source, loading.bad_limit)
-        self._rows = sampling.process_slice(batch, jax.process_index(), jax.process_count())
-        if isinstance(source, ArraySource):
+        self._rows = local_rows(loading.sharding, batch)
+        if isinstance(source, ArraySource) and self.resident:
             whole = replicated(loading.sharding.mesh)
             self._images = jax.make_array_from_process_local_data(whole, source.images)
             self._gather = jax.jit(_gather, out_shardings=loading.sharding)
@@ -80,6 +93,16 @@ class Feed:
             return int((self.source.stand_ins != np.arange(len(self.source))).sum())
         return self._reader.skipped
 
+    @property
+    def scored(self) -> int:
+        """Number of examples that `evaluation` yields; those that cannot be read are among them."""
+        return min(len(self.source), self._evaluation_steps * self.batch)
+
+    @property
+    def _evaluation_steps(self) -> int:
+        size, drop = len(self.source), self.loading.drop_remainder
+        return sampling.evaluation_steps(self.batch, size, drop)
+
     def training(self, first: int, last: int) -> Iterator[Batch]:
         """Yields the batches of steps first … last - 1.
 
@@ -88,18 +111,21 @@ class Feed:
         return self._batches(range(first, last), self._training_rows, self._training_example)
 
     def evaluation(self) -> Iterator[Batch]:
-        """Yields every example once, in order, the last batch padded.
+        """Yields every example once, in order, the last batch padded (or dropped, if so asked).
 
         An image that cannot be read has mask 0, as padding has: it counts neither way.
         """
-        steps = range(sampling.evaluation_steps(self.batch, len(self.source)))
+        steps = range(self._evaluation_steps)
         return self._batches(steps, self._evaluation_rows, self._evaluation_example)
 
     def _training_rows(self, step: int) -> Rows:
-        epochs, indices = sampling.training_rows(
-            self.loading.seed, step, self.batch, len(self.source)
-        )
-        return {"epoch": epochs[self._rows], "index": indices[self._rows]}
+        seed, batch, repeats = self.loading.seed, self.batch, self.loading.repeats
+        if self._balance is not None:
+            draws, indices = self._balance.rows(seed, step, batch, repeats)
+        else:
+            size = len(self.source)
+            draws, indices = sampling.training_rows(seed, step, batch, size, repeats)
+        return {"epoch": draws[self._rows], "index": indices[self._rows]}
 
     def _evaluation_rows(self, step: int) -> Rows:
         indices, mask = sampling.evaluation_rows(step, self.batch, len(self.source))
@@ -128,11 +154,15 @@ class Feed:
     def _put(self, rows: Rows) -> Batch:
         """Sends this process's rows to the devices that hold its share of the batch."""
         put = functools.partial(jax.make_array_from_process_local_data, self.loading.sharding)
-        return {name: put(value) for name, value in rows.items()}
+        return {name: put(value, (self.batch, *value.shape[1:])) for name, value in rows.items()}
 
     def _training_example(self, row: Row) -> dict[str, Any]:
         image, label = self._reader.read_or_next(row["index"])
-        return {"image": self._training_crop(image, row), "label": np.int32(label)}
+        pixels = self._training_crop(image, row)
+        if self.loading.alter is not None:
+            place = self.loading.seed, row["epoch"], row["index"]
+            pixels = self.loading.alter(pixels, example_generator(*place, ALTER))
+        return {"image": pixels, "label": np.int32(label)}
 
     def _training_crop(self, image: Image.Image, row: Row) -> np.ndarray:
         area, preprocess = self.loading.crop_area, self.loading.preprocess
