@@ -13,10 +13,7 @@ PACKAGE = REPOSITORY / "vit_jax"
 FLOORS = (
     ("errors", "grids", "processes", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
-    (
-        *("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables"),
-        "workdir",
-    ),
+    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate"),
         *("origin", "pretrained", "finetune", "release"),

@@ -115,7 +115,8 @@ def test_official_meaning_of_the_two_settings():
     assert where() is None
     assert where(model_or_filename="x.npz") == "x.npz"
     assert where(pretrained_dir="D", model_or_filename="ViT-B_16") == "D/ViT-B_16.npz"
-    assert where(pretrained_dir="D/", model_or_filename="B_16").startswith("D/B_16-i21k-300ep-")
+    recommended = "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0"
+    assert where(pretrained_dir="D/", model_or_filename="B_16") == f"D/{recommended}.npz"
     assert where(pretrained_dir="D", model={"model_name": "b16"}) == "D/ViT-B_16.npz"
     with pytest.raises(ConfigError, match="which file in it"):
         where(pretrained_dir="D")
