@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vit_jax.data.decoding import decode
+from vit_jax.data.decoding import decode_pixels
 from vit_jax.errors import DataError
 from vit_jax.pretrained import Trained
 
@@ -42,7 +42,7 @@ def predict(trained: Trained, paths: Sequence[str], top: int = 5) -> Iterator[Pr
         chunk = paths[start : start + batch]
         images = np.zeros((batch, *trained.preprocess.size, 3), np.uint8)  # one compiled size
         images[: len(chunk)] = [
-            trained.preprocess.pixels(decode(_read(path), path)) for path in chunk
+            trained.preprocess.pixels(decode_pixels(_read(path), path)) for path in chunk
         ]
         rows = np.asarray(probabilities(jnp.asarray(images)))
         for path, row in zip(chunk, rows, strict=False):

@@ -138,9 +138,10 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone(mixed):
 
 def test_a_crop_is_the_box_of_its_example(mixed):
     for (epoch, index), pixels in _crops(mixed, 8, 3, seed=9).items():
-        image = decoding.decode(mixed[index][0], "")
-        box = random_box(example_generator(9, epoch, index), image.size, AREA)
-        expected = decoding.crop_and_resize(image, box, (8, 8), antialias=False)
+        image = decoding.decode_pixels(mixed[index][0], "")
+        size = (image.shape[1], image.shape[0])
+        box = random_box(example_generator(9, epoch, index), size, AREA)
+        expected = decoding.training_crop(image, box, (8, 8), antialias=False)
         np.testing.assert_array_equal(pixels, expected)
 
 

@@ -4,32 +4,27 @@ A batch is a dict of arrays sharded over the mesh: `image` (b, h, w, 3) uint8 an
 for training `epoch` and `index` (b,), for evaluation `mask` (b,), which is 0 for padding.
 """
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from PIL import Image
 
 from vit_jax.data import decoding, sampling
 from vit_jax.data.augment_host import example_generator, random_box
+from vit_jax.data.filling import Rows, ahead, filled
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource, Source
 from vit_jax.mesh import replicated
 
-T = TypeVar("T")
-
 Batch = dict[str, jax.Array]
-Rows = dict[str, np.ndarray]  # what is known of a batch before decoding
-Row = dict[str, int]  # one entry of it
-Decoder = Callable[[Row], dict[str, Any]]  # adds what is known of the entry after decoding
+Row = dict[str, int]  # one row of a batch, before decoding
+Decoder = Callable[[Row], dict[str, Any]]  # adds what is known of it after decoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +106,24 @@ class Feed:
         if self.resident or not steps:
             made = (self._resident_batch(rows(step)) for step in steps)
         else:
-            decoded = _DecodedRows(steps, rows, decode)
-            made = (self._put(batch) for batch in decoded.batches(self.loading))
+            # What is sent has left the host's hands; what is being decoded is `prefetch` ahead.
+            return ahead(map(self._put, self._decoded(map(rows, steps), decode)), 1)
         return ahead(made, self.loading.prefetch)
+
+    def _decoded(self, rows: Iterable[Rows], decode: Decoder) -> Iterator[Rows]:
+        """Yields this process's share of each batch, with images."""
+
+        def blank(known: Rows) -> Rows:
+            count = len(known["index"])
+            image = np.empty((count, *self.loading.preprocess.size, 3), np.uint8)
+            return {**known, "image": image, "label": np.empty(count, np.int32)}
+
+        def fill(batch: Rows, place: int) -> None:
+            row = {name: int(batch[name][place]) for name in ("epoch", "index") if name in batch}
+            for name, value in decode(row).items():
+                batch[name][place] = value
+
+        return filled(map(blank, rows), fill, self.loading.threads, self.loading.prefetch)
 
     def _resident_batch(self, rows: Rows) -> Batch:
         assert isinstance(self.source, ArraySource)
@@ -131,16 +141,22 @@ class Feed:
         return {name: put(value) for name, value in rows.items()}
 
     def _training_example(self, row: Row) -> dict[str, Any]:
-        image, label = self._reader.read_or_next(row["index"])
-        return {"image": self._training_crop(image, row), "label": np.int32(label)}
+        crop = functools.partial(self._training_crop, row)
+        image, label = self._reader.read_or_next(row["index"], crop)
+        return {"image": image, "label": np.int32(label)}
 
-    def _training_crop(self, image: Image.Image, row: Row) -> np.ndarray:
+    def _training_crop(self, row: Row, data: bytes | np.ndarray, name: str) -> np.ndarray:
         area, preprocess = self.loading.crop_area, self.loading.preprocess
         if area is None:  # the central crop of `preprocess.resize` is for evaluation only
-            return dataclasses.replace(preprocess, resize=None).pixels(image)
-        generator = example_generator(self.loading.seed, row["epoch"], row["index"])
-        box = random_box(generator, image.size, area)
-        return decoding.crop_and_resize(image, box, preprocess.size, antialias=preprocess.antialias)
+            whole = dataclasses.replace(preprocess, resize=None)
+            return whole.pixels(decoding.decode_pixels(data, name))
+
+        def choose(size: tuple[int, int]) -> decoding.Box:
+            generator = example_generator(self.loading.seed, row["epoch"], row["index"])
+            return random_box(generator, size, area)
+
+        pixels, box = decoding.decode_box(data, name, choose)
+        return decoding.training_crop(pixels, box, preprocess.size, antialias=preprocess.antialias)
 
     def _evaluation_example(self, row: Row) -> dict[str, Any]:
         found, preprocess = self._reader.read(row["index"]), self.loading.preprocess
@@ -160,7 +176,7 @@ def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = N
     if isinstance(source, ArraySource):
         return source
     reader = Reader(source, bad_limit)
-    first = np.asarray(reader.read_or_next(0)[0])
+    first = reader.read_or_next(0)[0]
     if first.nbytes * len(source) > limit:
         return source
     images = np.zeros((len(source), *first.shape), np.uint8)
@@ -171,9 +187,9 @@ def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = N
         if found is None:
             return True
         image, labels[index] = found
-        if image.size != (first.shape[1], first.shape[0]):
+        if image.shape != first.shape:
             return False
-        images[index] = np.asarray(image)
+        images[index] = image
         return True
 
     if not _all_in_threads(fill, len(source), threads):
@@ -192,39 +208,3 @@ def _all_in_threads(function: Callable[[int], bool], count: int, threads: int) -
 
 def _gather(images: jax.Array, indices: jax.Array) -> jax.Array:
     return images[indices]
-
-
-class _DecodedRows:
-    """The rows of some steps with their images, decoded when asked for: a Grain source."""
-
-    def __init__(self, steps: range, rows: Callable[[int], Rows], decode: Decoder):
-        self._steps, self._decode = steps, decode
-        self._rows = functools.lru_cache(maxsize=64)(rows)
-        self._batch = len(rows(steps[0])["index"])
-
-    def __len__(self) -> int:
-        return len(self._steps) * self._batch
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        step, place = divmod(int(index), self._batch)
-        row = {name: values[place] for name, values in self._rows(self._steps[step]).items()}
-        return {**row, **self._decode({name: int(value) for name, value in row.items()})}
-
-    def batches(self, loading: Loading) -> Iterable[Rows]:
-        """Returns whole batches in order, read ahead by Grain's threads."""
-        ahead = grain.ReadOptions(
-            num_threads=loading.threads,
-            # Grain leaves threads idle, and says so, where it may hold fewer examples than threads.
-            prefetch_buffer_size=max(loading.prefetch * self._batch, loading.threads),
-        )
-        return grain.MapDataset.source(self).to_iter_dataset(ahead).batch(self._batch)
-
-
-def ahead(made: Iterable[T], count: int) -> Iterator[T]:
-    """Yields what is made in order, with `count` more already under way, and never more."""
-    waiting: collections.deque[T] = collections.deque()
-    for one in made:
-        waiting.append(one)
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
