@@ -15,7 +15,7 @@ FLOORS = (
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
     ("state", "step", "experiment", "origin", "pretrained", "release", "evaluate"),
-    ("train", "predict", "listing"),
+    ("train", "predict", "listing", "benchmark"),
     ("commands", "main", "__init__"),
 )
 # Neither may know the other, though one stands above.

@@ -81,6 +81,36 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    purpose = "the input pipeline: images a second, bytes moved, and how long training waits for it"
+    kind = kinds.add_parser("input", help=purpose, description=purpose, allow_abbrev=False)
+    kind.add_argument(
+        "--config", required=True, help="recipe.py[:argument], a shipped recipe, or config.json"
+    )
+    kind.add_argument("--json", action="store_true", help="print one JSON object")
+    kind.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
+    kind.set_defaults(measure=_benchmark_input)
+
+
+def _benchmark(options: argparse.Namespace, overrides: list[str]) -> int:
+    return options.measure(options, overrides)
+
+
+def _benchmark_input(options: argparse.Namespace, overrides: list[str]) -> int:
+    from vit_jax.recipes import load_config
+
+    config = load_config(options.config, overrides)
+    from vit_jax.benchmark import benchmark_input, print_input
+
+    speed = benchmark_input(config, options.seconds)
+    if options.json:
+        print(speed.to_json())
+    else:
+        print_input(speed)
+    return 0
+
+
 def _models_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a model to show")
     parser.add_argument(
@@ -127,6 +157,13 @@ COMMANDS = (
         "vit_jax predict --checkpoint=runs/digits photo.jpg",
         _predict_arguments,
         _predict,
+    ),
+    Command(
+        "benchmark",
+        "measure how fast this machine does what a config asks for",
+        "vit_jax benchmark input --config=folder:photos",
+        _benchmark_arguments,
+        _benchmark,
     ),
     Command(
         "models",

@@ -367,14 +367,14 @@ def test_training_crops_by_hand():
     assert crop(0.0, 4.0, 2, antialias=True) == [round(500 / 7), round(820 / 7)]
 
 
-@pytest.mark.parametrize("box", [(0, 0, 90, 70), (10, 20, 80, 61), (31, 3, 52, 24)])
+@pytest.mark.parametrize("box", [(0.0, 0.0, 90.0, 70.0), (31.0, 3.0, 52.0, 24.0)])
 @pytest.mark.parametrize("size", [(16, 16), (64, 40)])
 def test_a_training_crop_is_the_official_one_to_a_grey_level(box, size):
     """Officially the crop is cut out and then resized, so that its edge repeats."""
     pixels = pictures.noise(70, 90)
     left, top, right, bottom = box
-    part = pixels[top:bottom, left:right]
-    expected = crop_and_resize(part, (0.0, 0.0, float(right - left), float(bottom - top)), size)
-    cut = training_crop(pixels, tuple(map(float, box)), size, antialias=False)
+    part = pixels[int(top) : int(bottom), int(left) : int(right)]
+    expected = crop_and_resize(part, (0.0, 0.0, right - left, bottom - top), size)
+    cut = training_crop(pixels, box, size, antialias=False)
     assert np.abs(cut.astype(int) - expected).max() <= 1
     assert (cut != expected).mean() < 0.2

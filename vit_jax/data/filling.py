@@ -2,7 +2,7 @@
 
 import collections
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ _SHARES = 4
 
 def filled(
     batches: Iterable[Rows], fill: Callable[[Rows, int], None], threads: int, count: int
-) -> Iterator[Rows]:
+) -> Generator[Rows, None, None]:
     """Yields batches in order, each after `fill(batch, place)` was called for all its places.
 
     Rows are written where they will lie, and threads are given many at a time: what comes on top of

@@ -73,10 +73,9 @@ def open_jpeg(data: bytes) -> Jpeg | None:
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     except (ValueError, IndexError):
         return None
-    if turn in ON_ITS_SIDE:
-        width, height = height, width
+    size = (height, width) if turn in ON_ITS_SIDE else (width, height)
     whole = data.endswith(_END)  # else damage may lie in rows that nobody looks at
-    return Jpeg(data, (width, height), turn, frame if turn is None and whole else None)
+    return Jpeg(data, (int(size[0]), int(size[1])), turn, frame if turn is None and whole else None)
 
 
 def _turn(data: bytes) -> Image.Transpose | None:

@@ -56,15 +56,19 @@ class Feed:
     Attributes:
       batch: images a batch, over all processes.
       resident: whether the images lie on the device whole; then the crop is left to the step.
+      resident_bytes: what these images took to send; 0 for others.
+      sent_bytes, sent_rows: what this process has sent to its devices since, batch by batch.
     """
 
     def __init__(self, source: Source, batch: int, loading: Loading):
         self.source, self.batch, self.loading = source, batch, loading
         self.resident = isinstance(source, ArraySource)
+        self.sent_bytes = self.sent_rows = self.resident_bytes = 0
         self._reader = Reader(source, loading.bad_limit)
         self._rows = sampling.process_slice(batch, jax.process_index(), jax.process_count())
         if isinstance(source, ArraySource):
             whole = replicated(loading.sharding.mesh)
+            self.resident_bytes = source.images.nbytes
             self._images = jax.make_array_from_process_local_data(whole, source.images)
             self._gather = jax.jit(_gather, out_shardings=loading.sharding)
 
@@ -138,6 +142,8 @@ class Feed:
     def _put(self, rows: Rows) -> Batch:
         """Sends this process's rows to the devices that hold its share of the batch."""
         put = functools.partial(jax.make_array_from_process_local_data, self.loading.sharding)
+        self.sent_bytes += sum(value.nbytes for value in rows.values())
+        self.sent_rows += len(rows["index"])
         return {name: put(value) for name, value in rows.items()}
 
     def _training_example(self, row: Row) -> dict[str, Any]:
