@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import pathlib
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -111,6 +113,32 @@ def _benchmark_input(options: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
+def _pack_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="what config.dataset takes")
+    parser.add_argument("target", metavar="TARGET", help="image folder to write")
+    parser.add_argument("--size", type=int, default=256, help="shorter side, px (default 256)")
+    parser.add_argument("--quality", type=int, default=85, help="of the JPEG files (default 85)")
+    parser.add_argument("--splits", default="train,test", help="default: train,test")
+
+
+def _pack(options: argparse.Namespace, _: list[str]) -> int:
+    if options.size < 1:
+        raise ConfigError(f"--size={options.size}: must be at least 1")
+    if not 1 <= options.quality <= 95:
+        raise ConfigError(f"--quality={options.quality}: must be from 1 to 95")
+    from vit_jax.data.datasets import open_dataset
+    from vit_jax.data.packing import pack
+
+    names = [name for name in options.splits.split(",") if name]
+    sources = {name: open_dataset(options.source, name) for name in names}
+    for name, source in sources.items():
+        folder = pathlib.Path(options.target, name)
+        done = pack(source, folder, options.size, options.quality, os.cpu_count() or 1)
+        print(f"{folder}  {done.images:,} images, {done.bytes / done.images:,.0f} bytes each")
+    print(f"train       vit_jax train --config=folder:{options.target} --workdir=runs/packed")
+    return 0
+
+
 def _models_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a model to show")
     parser.add_argument(
@@ -164,6 +192,13 @@ COMMANDS = (
         "vit_jax benchmark input --config=folder:photos",
         _benchmark_arguments,
         _benchmark,
+    ),
+    Command(
+        "pack",
+        "write a dataset as small JPEG files, which load about twice as fast",
+        "vit_jax pack photos photos256 --size=256",
+        _pack_arguments,
+        _pack,
     ),
     Command(
         "models",
