@@ -225,3 +225,42 @@ def test_abandoned_batches_leave_the_others_as_they_are(mixed):
         next(feed.training(0, 1000))
         next(feed.evaluation())
     assert _equal(feed.training(0, 4), expected) == 4
+
+
+COST = """
+import gc, os, resource, sys, threading, time
+from tests.data import pictures
+from vit_jax.data.folder import open_folder
+from vit_jax.data.preprocess import Preprocess
+
+source = open_folder(sys.argv[1], "train")
+feed = pictures.feed(source, 32, threads=8, preprocess=Preprocess((224, 224)), crop_area=(0.05, 1))
+handles = lambda: len(os.listdir("/proc/self/fd"))
+for batch in feed.training(0, 2):
+    pass
+before = handles()
+for _ in range(3):
+    for batch in feed.training(0, 20):
+        pass
+    next(feed.training(0, 10**6))
+    for batch in feed.evaluation():
+        pass
+gc.collect()
+for _ in range(100):
+    if threading.active_count() == 1:
+        break
+    time.sleep(0.05)
+print(handles() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the handles in /proc")
+def test_a_loader_of_eight_threads_leaks_no_handles_and_stays_small(mixed, tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", COST, str(tmp_path)],
+        cwd=golden.REPOSITORY, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    handles, megabytes = map(int, ran.stdout.split())
+    assert handles == 0
+    assert megabytes < 1024
