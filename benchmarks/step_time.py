@@ -38,7 +38,7 @@ from peers import official, plain_flax
 
 from vit_jax import trees
 from vit_jax.config import default_config
-from vit_jax.data.augment_device import Augmentation
+from vit_jax.data.augmentation import Augmentation
 from vit_jax.experiment import make_model, make_preprocess
 from vit_jax.mesh import batch_sharding, make_mesh
 from vit_jax.models.zoo import model_fields

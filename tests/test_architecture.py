@@ -11,10 +11,13 @@ PACKAGE = REPOSITORY / "vit_jax"
 
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
-    ("errors", "grids", "settings", "config", "recipes", "trees", "signals"),
+    ("errors", "grids", "processes", "settings", "config", "recipes", "trees", "signals"),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "workdir"),
-    ("state", "step", "experiment", "origin", "pretrained", "release", "evaluate"),
+    (
+        *("state", "step", "experiment", "contact_sheet", "evaluate"),
+        *("origin", "pretrained", "finetune", "release"),
+    ),
     ("train", "predict", "listing", "benchmark"),
     ("commands", "main", "__init__"),
 )

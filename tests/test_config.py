@@ -126,7 +126,7 @@ def test_shipped_recipes_are_found_from_anywhere(name, tmp_path, monkeypatch):
 
 
 def test_every_shipped_recipe_loads_and_says_how_to_run_it():
-    arguments = {"folder": ":photos,32"}
+    arguments = {"folder": ":photos,32", "finetune": ":vit_ti16,photos"}
     for name, file in shipped().items():
         load_config(f"{name}{arguments.get(name, '')}")
         text = file.read_text()

@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 from tests import runs
 from vit_jax import metrics
 from vit_jax.data.digits import open_digits
+from vit_jax.errors import ConfigError
 from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.experiment import evaluation_feed, make_model, make_preprocess
 from vit_jax.loggers import Console
@@ -58,6 +59,28 @@ def test_score_depends_neither_on_batch_nor_on_devices(model_and_variables, batc
     assert scores["accuracy"] == expected["accuracy"]
     assert scores["top5_accuracy"] == expected["top5_accuracy"]
     assert scores["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+
+
+def test_the_remainder_is_left_out_on_request_only(model_and_variables):
+    """As officially: 3 batches of 96 of the 355 digits, and no word of skipped images."""
+    model, variables = model_and_variables
+    config = runs.tiny_config(batch_eval=96, eval_drop_remainder=True)
+    preprocess = make_preprocess(config)
+    feed = evaluation_feed(config, make_mesh(), preprocess)
+    scores = Evaluator(model, feed, preprocess)(variables)
+    digits = open_digits("test")
+    images = preprocess.normalize(jnp.asarray(digits.images[:288]))
+    right = np.asarray(model.apply(variables, images)).argmax(1) == digits.labels[:288]
+    assert feed.scored == 288
+    assert scores["accuracy"] == pytest.approx(right.mean())
+    assert "skipped" not in scores
+
+
+@pytest.mark.parametrize("batch", [356, 100])
+def test_a_remainder_cannot_be_dropped_of_batches_that_are_never_full(batch):
+    config = runs.tiny_config(batch_eval=batch, eval_drop_remainder=True)
+    with pytest.raises(ConfigError, match=f"config.batch_eval={batch} with .* 355 images .* 8 dev"):
+        evaluation_feed(config, make_mesh(), make_preprocess(config))
 
 
 def test_padding_does_not_count():

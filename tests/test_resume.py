@@ -27,6 +27,20 @@ SCENARIOS = {
     "in the middle of a later epoch": (28, {}),
     "with accumulation": (13, {"accum_steps": 2, "ema_decay": 0.9}),
     "with batch statistics": (13, {"model": {"stem": "conv"}}),
+    "with all that is drawn": (
+        13,
+        {
+            "sampling": "balanced",
+            "augment": {
+                "preset": "medium1",
+                "mixup": 0.0,
+                "repeats": 2,
+                "crop_area": (0.2, 1.0),
+                "erase": 0.5,
+                "cutmix": 1.0,
+            },
+        },
+    ),
 }
 
 

@@ -11,13 +11,13 @@ from jax.sharding import AxisType
 from tests import golden, runs
 from vit_jax import trees
 from vit_jax.config import default_config
-from vit_jax.data.augment_device import Augmentation
+from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.mesh import make_mesh, state_sharding
+from vit_jax.mesh import batch_sharding, make_mesh, state_sharding
 from vit_jax.models import VisionTransformer
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.state import TrainState, initial_state
-from vit_jax.step import StepSettings, compiled, make_train_step
+from vit_jax.step import StepSettings, compiled, first_inputs, make_train_step
 
 FIELDS = {
     "patches": {"size": (4, 4)},
@@ -103,6 +103,18 @@ def test_any_mesh_trains_as_one_device_does(shape):
     for got, want in zip(measured, expected, strict=True):
         assert got == pytest.approx(want, rel=1e-5)
     golden.assert_close_to_largest(state.params, alone.params, 1e-5)
+
+
+@pytest.mark.parametrize("mixed", [{"cutmix": 1.0}, {"mixup": 0.3}])
+def test_any_mesh_augments_as_one_device_does(mixed):
+    plan = Augmentation(crop_area=(0.2, 1.0), erase=0.7, **mixed)
+    settings = dataclasses.replace(SETTINGS, augmentation=plan)
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8)
+    batch = runs.training_batch(images, np.arange(16) % settings.num_classes)
+    split = jax.device_put(batch, batch_sharding(make_mesh()))
+    inputs = jax.jit(lambda batch: first_inputs(settings, batch, 16))
+    for got, want in zip(inputs(split), inputs(batch), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])

@@ -34,12 +34,23 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", required=True, help="recipe.py[:argument], a shipped recipe, or config.json"
     )
     parser.add_argument("--workdir", required=True, help="folder for checkpoints and metrics")
+    parser.add_argument(
+        "--distributed", action="store_true", help="one of several processes: ask the cluster"
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    parser.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
+    parser.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     from vit_jax.recipes import load_config
 
     config = load_config(options.config, overrides)
+    explicit = (options.coordinator, options.processes, options.process)
+    if options.distributed or explicit != (None, None, None):
+        from vit_jax import processes
+
+        processes.join(*explicit)
     from vit_jax.train import train
 
     return train(config, options.workdir).exit_code

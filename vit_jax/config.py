@@ -12,6 +12,7 @@ from ml_collections.config_dict import placeholder
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.settings import KEYS
+from vit_jax.settings.augreg import PRESETS, SET_BY_PRESETS
 
 # Settings are read as attributes (config.pp.crop), whose types no type checker can know.
 if TYPE_CHECKING:
@@ -70,6 +71,13 @@ def as_tuple(value: Any) -> Any:
     return tuple(as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
+def changed(config: Config, values: Mapping[str, Any]) -> Config:
+    """Returns a copy, locked, with the values of {"pp.crop": 224, …} in place of its own."""
+    copy = config.copy_and_resolve_references().unlock()
+    copy.update_from_flattened_dict(values)
+    return copy.lock()
+
+
 def check_known(path: str, shown: str) -> None:
     """Raises ConfigError with the nearest name if no setting has this path."""
     if path not in KEYS:
@@ -81,7 +89,7 @@ def validate(config: Config) -> None:
     flat = flatten(config)
     for path, value in flat.items():
         rule = KEYS[path].rule
-        if value is not None and rule is not None and not rule.holds(value):
+        if value is not None and rule is not None and not rule.allows(value):
             hint = nearest(str(value), rule.choices) if rule.choices else ""
             raise ConfigError(f"config.{path}={value!r} {rule.text}{hint}")
     _validate_pairs(flat)
@@ -103,3 +111,31 @@ def _validate_pairs(flat: Mapping[str, Any]) -> None:
             f"config.pp.resize={flat['pp.resize']} must be at least "
             f"config.pp.crop={flat['pp.crop']}"
         )
+    _validate_augmentation(flat)
+
+
+def _validate_augmentation(flat: Mapping[str, Any]) -> None:
+    if flat["augment.preset"] is not None:
+        _validate_preset(flat["augment.preset"], flat)
+    if flat["augment.three_augment"] and flat["augment.color_jitter"]:
+        raise ConfigError(
+            f"config.augment.color_jitter={flat['augment.color_jitter']}: "
+            "config.augment.three_augment has a colour jitter of its own; set one of the two"
+        )
+    if flat["batch"] % flat["augment.repeats"]:
+        raise ConfigError(
+            f"config.batch={flat['batch']} must be divisible by "
+            f"config.augment.repeats={flat['augment.repeats']}"
+        )
+
+
+def _validate_preset(preset: str, flat: Mapping[str, Any]) -> None:
+    for name in SET_BY_PRESETS:
+        path = f"augment.{name}"
+        default = KEYS[path].default
+        if flat[path] != default:
+            raise ConfigError(
+                f"config.{path}={flat[path]!r} and config.augment.preset={preset!r}: the preset "
+                f"decides it ({PRESETS[preset].get(name, default)!r}); leave one of the two at its "
+                "default"
+            )

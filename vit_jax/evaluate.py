@@ -35,7 +35,7 @@ class Evaluator:
         self._sums = jax.jit(sums, out_shardings=replicated(feed.loading.sharding.mesh))
 
     def __call__(self, variables: trees.Tree) -> dict[str, float]:
-        """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over the whole split.
+        """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over what is scored.
 
         Where images could not be read, `skipped` is their number; the others are averaged over.
         """
@@ -46,7 +46,7 @@ class Evaluator:
             # In double precision on the host: counts are exact whatever the size of the split.
             for name, value in jax.device_get(sums).items():
                 totals[name] += float(value)
-        skipped = len(self._feed.source) - totals["count"]
+        skipped = self._feed.scored - totals["count"]
         return metrics.averages(totals) | ({"skipped": skipped} if skipped else {})
 
 
@@ -68,4 +68,4 @@ def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> tuple[dict[s
     check_classes(feed, trained.class_names, f"{trained.config.dataset} {trained.config.pp.test}")
     variables = jax.device_put(trained.variables, replicated(mesh))
     evaluator = Evaluator(trained.model, feed, trained.preprocess)
-    return evaluator(variables), len(feed.source)
+    return evaluator(variables), feed.scored

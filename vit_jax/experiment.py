@@ -1,13 +1,17 @@
 """What a config describes, built: devices, data and model."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vit_jax.config import Config, given
+from vit_jax.data.augment_host import alter
+from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.datasets import open_dataset
 from vit_jax.data.pipeline import Feed, Loading, hold
 from vit_jax.data.preprocess import Preprocess
@@ -46,6 +50,11 @@ class Experiment:
         """Names of the classes, in the order of the logits."""
         return self.train.source.class_names
 
+    def data(self) -> str:
+        """Says what the data is, to compare: sizes of the splits and names of the classes."""
+        sizes = f"{len(self.train.source)} and {len(self.test.source)} images"
+        return f"{sizes} of {', '.join(self.class_names)}"
+
 
 def build(config: Config, arrays: Arrays | None = None) -> Experiment:
     """Opens the devices, the data and the model that a config describes.
@@ -83,7 +92,8 @@ def build(config: Config, arrays: Arrays | None = None) -> Experiment:
 def make_preprocess(config: Config) -> Preprocess:
     """Returns the preprocessing that `pp.*` describes."""
     pp = config.pp
-    return Preprocess((pp.crop, pp.crop), pp.resize, pp.antialias, tuple(pp.mean), tuple(pp.std))
+    said = {name: pp[name] for name in ("antialias", "mean", "std") if pp[name] is not None}
+    return Preprocess.from_dict({"size": (pp.crop, pp.crop), "resize": pp.resize, **said})
 
 
 def make_model(config: Config, num_classes: int) -> Model:
@@ -92,10 +102,8 @@ def make_model(config: Config, num_classes: int) -> Model:
     Raises:
       ConfigError: an unknown name, a missing size, or sizes that do not fit together.
     """
-    fields = given(config.model)
+    fields = model_fields(config)
     name = fields.pop("model_name", None)
-    if by_layer := fields.get("transformer", {}).pop("heads_by_layer", None):
-        fields["transformer"]["num_heads"] = by_layer
     dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
     model = create_model(name, num_classes, dtype=jnp.dtype(dtype), **fields)
     images = jax.ShapeDtypeStruct((1, config.pp.crop, config.pp.crop, 3), jnp.float32)
@@ -111,12 +119,31 @@ def make_model(config: Config, num_classes: int) -> Model:
     return model
 
 
+def model_fields(config: Config) -> dict[str, Any]:
+    """Returns those fields of `create_model`, its name among them, that the settings give."""
+    fields = given(config.model)
+    if by_layer := fields.get("transformer", {}).pop("heads_by_layer", None):
+        fields["transformer"]["num_heads"] = by_layer
+    return fields
+
+
 def training_feed(
     config: Config, mesh: Mesh, preprocess: Preprocess, arrays: Arrays | None = None
 ) -> Feed:
-    """Returns the training split as batches of `config.batch`."""
-    source = _open(config, config.pp.train, arrays)
-    return Feed(source, config.batch, _loading(config, mesh, preprocess))
+    """Returns the training split as batches of `config.batch`.
+
+    Where the host alters images, none are kept on the device.
+    """
+    plan = make_augmentation(config.augment.to_dict())
+    source = _open(config, config.pp.train, arrays, keep=not plan.on_host)
+    loading = dataclasses.replace(
+        _loading(config, mesh, preprocess),
+        crop_area=config.augment.crop_area,
+        alter=functools.partial(alter, plan) if plan.on_host else None,
+        balanced=config.sampling == "balanced",
+        repeats=config.augment.repeats,
+    )
+    return Feed(source, config.batch, loading)
 
 
 def evaluation_feed(
@@ -125,16 +152,29 @@ def evaluation_feed(
     """Returns the test split as batches of about `config.batch_eval`.
 
     They are no larger than the split, and filled up to a multiple of the devices that share them;
-    the score depends on neither.
+    the score depends on neither. With `config.eval_drop_remainder` they are as large as asked.
+
+    Raises:
+      ConfigError: with `eval_drop_remainder`, if no batch would be full.
     """
     source, shards = _open(config, config.pp.test, arrays), batch_shards(mesh)
     batch = -(-min(config.batch_eval, len(source)) // shards) * shards
-    return Feed(source, batch, _loading(config, mesh, preprocess))
+    if config.eval_drop_remainder and batch != config.batch_eval:
+        raise ConfigError(
+            f"config.batch_eval={config.batch_eval} with config.eval_drop_remainder: must be at "
+            f"most the {len(source)} images of the split, and divisible by the {shards} devices "
+            "that share a batch"
+        )
+    loading = _loading(config, mesh, preprocess)
+    loading = dataclasses.replace(loading, drop_remainder=config.eval_drop_remainder)
+    return Feed(source, batch, loading)
 
 
-def _open(config: Config, split: str, arrays: Arrays | None) -> Source:
+def _open(config: Config, split: str, arrays: Arrays | None, keep: bool = True) -> Source:
     places = config.tfds_data_dir, config.tfds_manual_dir
     source = open_dataset(config.dataset, split, arrays, *places)
+    if not keep:
+        return source
     return hold(source, config.cache_bytes, config.decode_threads, _bad_limit(config))
 
 
@@ -142,11 +182,10 @@ def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
     return Loading(
         preprocess,
         batch_sharding(mesh),
-        config.seed,
-        config.augment.crop_area,
-        config.decode_threads,
-        config.prefetch,
-        _bad_limit(config),
+        seed=config.seed,
+        threads=config.decode_threads,
+        prefetch=config.prefetch,
+        bad_limit=_bad_limit(config),
     )
 
 

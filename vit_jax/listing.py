@@ -39,9 +39,10 @@ def print_model(name: str, size: tuple[int, int], num_classes: int) -> None:
     counted = compiled_flops(model, size)
     console.print(f"  {summary.params:,} parameters, {4e-6 * summary.params:,.1f} MB in float32")
     console.print(
-        f"  {summary.flops / 1e9:,.3f} GFLOP an image by formula (2 for each multiplication); "
-        f"{counted / 1e9:,.3f} in the compiled program, which counts activations, norms and "
-        f"softmax too ({counted / summary.flops - 1:+.1%})",
+        f"  {summary.flops / 1e9:,.3f} GFLOP an image by formula (2 for each multiplication), and "
+        f"{summary.elementwise / 1e9:,.3f} of norms, softmax and other single elements; "
+        f"{counted / 1e9:,.3f} in the compiled program "
+        f"({counted / (summary.flops + summary.elementwise) - 1:+.1%})",
         soft_wrap=True,
     )
 

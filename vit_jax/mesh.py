@@ -8,6 +8,7 @@ import math
 import re
 
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vit_jax import trees
@@ -54,6 +55,15 @@ def make_mesh(data: int | None = None, fsdp: int = 1, tensor: int = 1) -> Mesh:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of an array whose first axis is the batch."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def local_rows(sharding: NamedSharding, batch: int) -> np.ndarray:
+    """Returns which rows of a batch the devices of this process hold, in order.
+
+    Processes whose devices hold the same rows (their mesh is split along `tensor`) all load them.
+    """
+    held = sharding.addressable_devices_indices_map((batch,)).values()
+    return np.unique(np.concatenate([np.arange(batch)[rows] for rows in held]))
 
 
 def batch_shards(mesh: Mesh) -> int:

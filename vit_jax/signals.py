@@ -13,16 +13,21 @@ class StopSignals:
     """While entered, the first SIGINT or SIGTERM is kept in `received`; a second one ends at once.
 
     The handlers found are put back at the end. Outside the main thread nothing is caught.
+
+    Attributes:
+      received: the signal that this process got.
+      obeyed: the signal that the run stops for, which another process of the job may have got.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.obeyed: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     @property
     def exit_code(self) -> int:
         """128 + the signal's number, as shells report it: 130 for Ctrl-C, 143 for SIGTERM."""
-        return 128 + self.received if self.received else 0
+        return 128 + self.obeyed if self.obeyed else 0
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():

@@ -1,5 +1,7 @@
 """All that a training step reads and writes, as one tree."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -38,17 +40,25 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     image_size: tuple[int, int],
     seed: int,
+    start: Mapping[str, trees.Tree] | None = None,
     *,
     ema: bool = False,
 ) -> TrainState:
     """Returns the state at step 0; to be called under `jit` or `eval_shape`.
+
+    Args:
+      model, optimizer: those of the run.
+      image_size: (height, width) in pixels.
+      seed: of the initial values.
+      start: variables that take the place of initial values: pretrained ones.
+      ema: whether a running average of the parameters is kept.
 
     Raises:
       ValueError: the model does not fit together, or not the image size.
     """
     images = jnp.zeros((1, *image_size, 3), jnp.float32)
     # A key of the older kind: it gives the official initial values for the same seed.
-    variables = model.init(jax.random.PRNGKey(seed), images, train=False)
+    variables = {**model.init(jax.random.PRNGKey(seed), images, train=False), **(start or {})}
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -12,7 +12,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from vit_jax import metrics, trees
-from vit_jax.data.augment_device import Augmentation, augment, example_keys, mixup
+from vit_jax.data.augment_device import augment, example_keys
+from vit_jax.data.augmentation import Augmentation
+from vit_jax.data.erasing import erase
+from vit_jax.data.mixing import mix
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import batch_sharding, replicated, state_sharding
 from vit_jax.state import TrainState
@@ -22,7 +25,7 @@ Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 # Streams of randomness. Steps are folded into the seed's key too, so _EXAMPLES is no step's number.
-_DROPOUT, _MIXUP, _EXAMPLES = 0, 1, 2**31
+_DROPOUT, _MIXING, _EXAMPLES = 0, 1, 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,7 @@ def make_train_step(
         def one_part(carry: tuple, part: tuple) -> tuple[tuple, None]:
             sums, stats = carry
             number, rows = part
-            key = jax.random.fold_in(jax.random.fold_in(base, state.step), number)
+            key = _part_key(base, state.step, number)
             images, targets = _inputs(settings, rows, base, key)
             loss = _loss(model, stats, images, targets, jax.random.fold_in(key, _DROPOUT))
             (value, (stats, logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -100,6 +103,20 @@ def _split(x: Array, parts: int) -> Array:
     return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
 
 
+def first_inputs(
+    settings: StepSettings, batch: Batch, count: int
+) -> tuple[Float[Array, "n h w 3"], Float[Array, "n k"]]:
+    """Returns up to `count` images and targets of the first part of the first step, as trained."""
+    rows = jax.tree.map(lambda x: _split(x, settings.accum_steps)[0], batch)
+    base = jax.random.key(settings.seed)
+    images, targets = _inputs(settings, rows, base, _part_key(base, 0, 0))
+    return images[:count], targets[:count]
+
+
+def _part_key(base: Key[Array, ""], step: Array | int, number: Array | int) -> Key[Array, ""]:
+    return jax.random.fold_in(jax.random.fold_in(base, step), number)
+
+
 def _inputs(
     settings: StepSettings, rows: Batch, base: Key[Array, ""], key: Key[Array, ""]
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b k"]]:
@@ -107,12 +124,11 @@ def _inputs(
     # An example's draw follows from (seed, epoch, index); the key of the step has no part in it.
     examples = jax.random.fold_in(base, _EXAMPLES)
     keys = example_keys(examples, rows["epoch"], rows["index"])
-    size, plan = settings.preprocess.size, settings.augmentation
-    images = settings.preprocess.normalize(augment(rows["image"], keys, plan, size))
+    plan, preprocess = settings.augmentation, settings.preprocess
+    images = augment(rows["image"], keys, plan, preprocess.size, antialias=preprocess.antialias)
+    images = preprocess.normalize(erase(images, keys, plan, preprocess.mean))
     targets = metrics.targets(rows["label"], settings.num_classes, settings.label_smoothing)
-    if plan.mixup:
-        images, targets = mixup(jax.random.fold_in(key, _MIXUP), plan.mixup, images, targets)
-    return images, targets
+    return mix(jax.random.fold_in(key, _MIXING), plan, images, targets)
 
 
 def _loss(

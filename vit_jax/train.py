@@ -3,20 +3,24 @@
 import contextlib
 import dataclasses
 import functools
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from vit_jax import trees
+from vit_jax import processes, trees
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
-from vit_jax.config import Config
-from vit_jax.data.augment_device import Augmentation
+from vit_jax.config import Config, to_json
+from vit_jax.contact_sheet import draw_contact_sheet, first_batch
+from vit_jax.data.augmentation import make_augmentation
+from vit_jax.data.pipeline import Batch
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Arrays, Experiment, build
+from vit_jax.finetune import settled, starting_variables, weights_of
 from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.stems import patch_size
@@ -61,10 +65,14 @@ def train(
       ConfigError, DataError, CheckpointError: settings, data or workdir are not usable.
       NonFiniteError: loss or gradient overflowed; the last checkpoint stays as it is.
     """
-    console = console or Console(quiet=jax.process_index() > 0)
-    place, is_first = Workdir(workdir), jax.process_index() == 0
+    place, is_first = Workdir(workdir), processes.is_first()
+    console = console or Console(quiet=not is_first)
+    config = place.inherited(config)
     place.check(config)
-    experiment = build(config, arrays)
+    experiment = build(config if place.config.exists() else settled(config), arrays)
+    config = experiment.config
+    processes.check_agreed("settings", to_json(config))
+    processes.check_agreed(config.dataset, experiment.data())
     with (
         StopSignals() as signals,
         WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
@@ -72,7 +80,7 @@ def train(
     ):
         if is_first:
             place.write_config(config)
-        run = Run(experiment, store, signals)
+        run = Run(experiment, store, signals, place.report if is_first else None)
         console.table(f"vit_jax train → {workdir}", run.summary())
         state = run.start(console)
         metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
@@ -97,11 +105,14 @@ def loop(run: "Run", state: TrainState, file: MetricsFile, console: Console) -> 
         for step, batch in enumerate(batches, first + 1):
             state, measured = run.step(state, batch)
             recorder.push(step, measured)
+            if step == 1:
+                with recorder.paused():
+                    run.draw_contact_sheet(batch)
             if due(step, config.eval_every, total):
                 with recorder.paused():
                     scores = run.evaluate(state.eval_variables())
                 recorder.scores(step, scores)
-            stopping = run.signals.received is not None  # read once: it may come at any moment
+            stopping = run.stopping(step)
             if due(step, config.checkpoint_every, total) or stopping:
                 with recorder.paused():
                     run.store.save(step, state, run.metadata())
@@ -120,10 +131,24 @@ def due(step: int, every: int, total: int) -> bool:
 
 
 class Run:
-    """The compiled parts of a run, and where its state comes from."""
+    """The compiled parts of a run, and where its state comes from.
 
-    def __init__(self, experiment: Experiment, store: Store, signals: StopSignals):
+    Args:
+      experiment: devices, data and model.
+      store: of the checkpoints.
+      signals: that end the run early.
+      report: the folder for pictures; None draws none.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: Store,
+        signals: StopSignals,
+        report: Path | None = None,
+    ):
         self.experiment, self.store, self.signals = experiment, store, signals
+        self._report = report
         config = experiment.config
         schedule = make_schedule(
             experiment.total_steps, config.base_lr, config.decay_type, config.warmup_steps
@@ -137,8 +162,9 @@ class Run:
             config.seed,
             ema=config.ema_decay > 0,
         )
-        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial))
-        step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
+        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial, None))
+        self._settings = step_settings(experiment)
+        step = make_train_step(experiment.model, optimizer, schedule, self._settings)
         self.step = compiled(step, experiment.mesh, self._abstract)
         self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
 
@@ -147,10 +173,29 @@ class Run:
         restored = self.store.restore(self._abstract)
         if restored is None:
             shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract)
-            return jax.jit(self._initial, out_shardings=shardings)()
+            start = starting_variables(self.experiment)
+            return jax.jit(self._initial, out_shardings=shardings)(start)
         self._check_same_data(restored.metadata)
         console.say(f"resuming after step {restored.step}")
         return restored.state
+
+    def stopping(self, step: int) -> bool:
+        """Returns whether a signal asks to stop: any process, in all of them after the same step.
+
+        Several processes ask each other only every `progress_every` steps, as it takes time.
+        """
+        if jax.process_count() == 1 or step % self.experiment.config.progress_every == 0:
+            number = processes.largest(self.signals.received or 0)  # it may come at any moment
+            self.signals.obeyed = signal.Signals(number) if number else None
+        return self.signals.obeyed is not None
+
+    def draw_contact_sheet(self, batch: Batch) -> None:
+        """Draws the first batch as the model saw it; all processes take part, one draws."""
+        images, captions = first_batch(
+            self._settings, batch, self.experiment.mesh, self.experiment.class_names
+        )
+        if self._report is not None:
+            draw_contact_sheet(images, captions, self._report / "augmented.png")
 
     def metadata(self) -> dict[str, Any]:
         """Returns what a checkpoint says of itself besides its arrays."""
@@ -177,9 +222,14 @@ class Run:
         train, test, total = experiment.train, experiment.test, experiment.total_steps
         split = ", ".join(f"{axis} {n}" for axis, n in experiment.mesh.shape.items() if n > 1)
         kind = f"{jax.device_count()} {jax.devices()[0].device_kind}"
-        where = "on the device" if train.resident else "streamed from files"
+        where = "streamed from files"
+        if train.loading.alter is not None:
+            where = "augmented on the host"
+        elif train.resident:
+            where = "on the device"
         return [
             ("model", f"{describe(self.experiment.model)}, {config.pp.crop} px"),
+            ("starts from", weights_of(config) or "initial values"),
             ("parameters", f"{trees.count(self._abstract.params):,}"),
             ("devices", f"{kind} ({split})" if split else kind),
             ("data", f"{config.dataset}, {len(experiment.class_names)} classes, {where}"),
@@ -208,7 +258,7 @@ def describe(model: Model) -> str:
 def step_settings(experiment: Experiment) -> StepSettings:
     """Returns what the step does to its batch; streamed images were cropped on the host."""
     config, resident = experiment.config, experiment.train.resident
-    augmentation = Augmentation(**config.augment.to_dict())
+    augmentation = make_augmentation(config.augment.to_dict())
     if not resident:
         augmentation = dataclasses.replace(augmentation, crop_area=None)
     return StepSettings(
@@ -236,10 +286,10 @@ def say_end(
 ) -> None:
     """Says how a run ended, where it lies, and what to do next."""
     if result.scores is None:
-        name = signals.received.name if signals.received else "?"
+        name = signals.obeyed.name if signals.obeyed else "?"
         console.say(f"stopped by {name} after step {result.step} of {experiment.total_steps}")
     else:
-        console.say(score_line(result.scores, len(experiment.test.source)))
+        console.say(score_line(result.scores, experiment.test.scored))
     console.say(f"checkpoint  {workdir}/checkpoints/{result.step}")
     console.say(f"report      {workdir}/report/curves.png")
     if result.scores is None:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vit_jax.config import Config, differences, to_json
+from vit_jax.config import Config, as_tuple, changed, differences, flatten, to_json
 from vit_jax.errors import CheckpointError, ConfigError, nearest
-from vit_jax.settings import HARMLESS
+from vit_jax.settings import FROM_WEIGHTS, HARMLESS
+
+_WEIGHTS = ("model_or_filename", "pretrained_dir")
 
 
 class Workdir:
@@ -26,17 +28,36 @@ class Workdir:
             raise ConfigError(f"--workdir={self.given}: is a file; name a folder")
         if not self.config.exists():
             return
-        changed = {
+        # The last batch is left out then, and its size decides which images those are.
+        counts = {"batch_eval"} if config.eval_drop_remainder else set()
+        found = {
             key: values
             for key, values in differences(self.read_config(), config).items()
-            if key not in HARMLESS
+            if key not in HARMLESS - counts
         }
-        if changed:
-            shown = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items())
+        if found:
+            shown = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in found.items())
             raise ConfigError(
                 f"--workdir={self.given}: holds a run with other settings ({shown}); use another "
                 f"workdir, or --config={self.config} to go on with that run"
             )
+
+    def inherited(self, config: Config) -> Config:
+        """Returns the config with what the run here took from its pretrained weights.
+
+        The weights are then not needed to go on: their file may be gone.
+        """
+        if not self.config.exists():
+            return config
+        old, new = flatten(self.read_config()), flatten(config)
+        if any(old.get(key) != new[key] for key in _WEIGHTS) or not any(map(new.get, _WEIGHTS)):
+            return config
+        taken = {
+            key: as_tuple(old[key])
+            for key in FROM_WEIGHTS
+            if new[key] is None and old.get(key) is not None
+        }
+        return changed(config, taken)
 
     def write_config(self, config: Config) -> None:
         """Writes `config.json`, whole or not at all."""

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data import pictures
-from vit_jax.data.augment_device import Augmentation, _box, augment, example_keys, mixup
+from vit_jax.data import decoding
+from vit_jax.data.augment_device import _box, augment, example_keys
 from vit_jax.data.augment_host import ASPECT
+from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import batch_sharding, make_mesh
 
@@ -27,13 +30,13 @@ def _batch(count, height=8, width=8):
 
 
 @functools.cache
-def _compiled(settings, size):
-    return jax.jit(lambda images, keys: augment(images, keys, settings, size))
+def _compiled(settings, size, antialias):
+    return jax.jit(lambda images, keys: augment(images, keys, settings, size, antialias=antialias))
 
 
-def _augmented(settings, images, keys=None, size=None):
+def _augmented(settings, images, keys=None, size=None, antialias=False):
     keys = _keys(len(images)) if keys is None else keys
-    return np.asarray(_compiled(settings, size or images.shape[1:3])(images, keys))
+    return np.asarray(_compiled(settings, size or images.shape[1:3], antialias)(images, keys))
 
 
 @functools.cache
@@ -112,6 +115,49 @@ def test_a_crop_shows_the_part_of_the_image_that_it_covers():
         centres = (np.arange(2, 30) + 0.5) / 32
         np.testing.assert_allclose(picture[2:30, 5, 0], top + centres * height, atol=1e-3)
         np.testing.assert_allclose(picture[5, 2:30, 1], left + centres * width, atol=1e-3)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("size", [(12, 10), (96, 80)])
+def test_a_crop_is_cut_and_resized_as_on_the_host(antialias, size):
+    """The host rounds to whole levels; smaller boxes are enlarged, larger ones shrunk."""
+    images, area = _batch(8, 40, 50), (0.05, 0.9)
+    result = _augmented(Augmentation(area), images, size=size, antialias=antialias)
+    for pixels, image, box in zip(result, images, _boxes(area, (40, 50), 8), strict=True):
+        top, left, height, width = box.tolist()
+        pixels_in, part = np.asarray(image), (left, top, left + width, top + height)
+        if antialias:
+            smooth = Image.Resampling.BILINEAR
+            expected = np.asarray(Image.fromarray(pixels_in).resize(size[::-1], smooth, part))
+        else:
+            expected = decoding.crop_and_resize(pixels_in, part, size)
+        # Pillow rounds between its two passes too.
+        np.testing.assert_allclose(pixels, expected, atol=1.6 if antialias else 0.51)
+
+
+def test_shrinking_is_smoothed_before_images_move():
+    """A one-pixel checkerboard shrunk fourfold is grey then; taken in steps it is not."""
+    y, x = np.mgrid[:64, :64]
+    board = np.repeat(((y // 2 + x // 2) % 2 * 255)[None, :, :, None], 3, axis=-1).repeat(4, 0)
+    settings, images = Augmentation((0.9, 1.0), rotate=5.0), jnp.asarray(board, jnp.uint8)
+    smooth = _augmented(settings, images, size=(16, 16), antialias=True)
+    sharp = _augmented(settings, images, size=(16, 16))
+    assert np.abs(smooth - 127.5).max() < 40 < sharp.std()
+
+
+def test_images_are_enlarged_to_any_size_without_host_work():
+    """32 px in, 384 px out, from uint8 on the device, as evaluation sees them."""
+    images = _batch(2, 32, 32)
+    result = _augmented(Augmentation(), images, size=(384, 384))
+    assert result.shape == (2, 384, 384, 3)
+    np.testing.assert_allclose(result, Preprocess((384, 384)).on_device(images), atol=1e-3)
+
+
+def test_a_turn_as_slight_as_that_of_cifar_100_recipes_is_felt():
+    """±0.02°, between pixels: the nearest pixel would be the same everywhere."""
+    images = _batch(4, 64, 64).astype(jnp.float32)
+    change = np.abs(_augmented(Augmentation(rotate=0.02), images) - images)
+    assert 0.1 < change.max() < 8
 
 
 def _dots(*places, height=81, width=81):
@@ -195,31 +241,3 @@ def test_each_epoch_augments_anew():
     images = _batch(16)
     now, later = (_augmented(ALL, images, _keys(16, epoch)) for epoch in (0, 1))
     assert (np.abs(now - later).mean((1, 2, 3)) > 1).all()
-
-
-@functools.cache
-def _mixups():
-    """Returns images, targets and 2,000 blends of them with Beta(2, 2)."""
-    images, targets = jax.random.normal(BASE, (4, 1, 2, 3)), jnp.eye(5)[jnp.array([0, 1, 2, 4])]
-    blend = jax.jit(jax.vmap(lambda key: mixup(key, 2.0, images, targets)))
-    return tuple(map(np.asarray, (images, targets, *blend(jax.random.split(BASE, 2000)))))
-
-
-def test_mixup_blends_images_and_targets_with_one_weight():
-    images, targets, blended, mixed = _mixups()
-    np.testing.assert_allclose(mixed.sum(-1), 1, rtol=1e-6)
-    neighbour = [3, 0, 1, 2]
-    for some, labels in zip(blended[:20], mixed[:20], strict=True):
-        weight = labels[1, 1]
-        expected = weight * targets + (1 - weight) * targets[neighbour]
-        np.testing.assert_allclose(labels, expected, atol=1e-6)
-        expected = weight * images + (1 - weight) * images[neighbour]
-        np.testing.assert_allclose(some, expected, atol=1e-6)
-
-
-def test_the_weight_of_mixup_follows_its_beta_distribution():
-    weights = _mixups()[3][:, 1, 1]
-    assert weights.min() >= 0
-    assert weights.max() <= 1
-    assert weights.mean() == pytest.approx(0.5, abs=0.02)
-    assert weights.var() == pytest.approx(1 / 20, abs=0.005)  # of Beta(2, 2)

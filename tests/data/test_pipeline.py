@@ -1,5 +1,6 @@
 """Batches: the same stream from any step, by any number of threads, from memory or from files."""
 
+import functools
 import itertools
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 from tests import golden
 from tests.data import pictures
 from vit_jax.data import decoding, sampling
-from vit_jax.data.augment_host import example_generator, random_box
+from vit_jax.data.augment_host import ALTER, alter, example_generator, random_box
+from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.folder import open_folder
 from vit_jax.data.pipeline import hold
 from vit_jax.data.preprocess import Preprocess
@@ -20,6 +22,7 @@ from vit_jax.mesh import batch_sharding, make_mesh
 
 COUNT = 22  # examples: no multiple of a batch
 AREA = (0.2, 1.0)
+PLAN = Augmentation(randaugment=(2, 15), color_jitter=0.4)
 
 
 def _source(root, sizes=((8, 8),)):
@@ -51,15 +54,19 @@ def _equal(some, others):
     return count
 
 
-@pytest.mark.parametrize("kind", ["resident", "streamed", "cropped"])
+@pytest.mark.parametrize("kind", ["resident", "streamed", "cropped", "altered", "balanced"])
 def test_the_stream_is_the_same_from_any_step_with_any_threads(mixed, same, kind):
     source = hold(same, 10**6) if kind == "resident" else mixed
-    area = AREA if kind == "cropped" else None
-    feed = pictures.feed(source, seed=3, crop_area=area, threads=1, prefetch=1)
+    settings = {
+        "cropped": {"crop_area": AREA},
+        "altered": {"alter": functools.partial(alter, PLAN), "repeats": 2},
+        "balanced": {"balanced": True},
+    }.get(kind, {})
+    feed = pictures.feed(source, seed=3, threads=1, prefetch=1, **settings)
     assert feed.resident == (kind == "resident")
     whole = list(feed.training(0, 9))  # 72 examples: more than three epochs
     for first, threads, prefetch in ((0, 5, 3), (4, 2, 1), (8, 16, 1)):
-        other = pictures.feed(source, seed=3, crop_area=area, threads=threads, prefetch=prefetch)
+        other = pictures.feed(source, seed=3, threads=threads, prefetch=prefetch, **settings)
         assert _equal(other.training(first, 9), whole[first:]) == 9 - first
 
 
@@ -143,6 +150,40 @@ def test_a_crop_is_the_box_of_its_example(mixed):
         box = random_box(example_generator(9, epoch, index), size, AREA)
         expected = decoding.training_crop(image, box, (8, 8), antialias=False)
         np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_what_the_host_alters_follows_from_seed_draw_and_index(same, resident):
+    """Images that could stay on the device go through the host then."""
+    source = hold(same, 10**6) if resident else same
+    change = functools.partial(alter, PLAN)
+    feed = pictures.feed(source, seed=4, alter=change)
+    assert not feed.resident
+    plain, altered = (next(f.training(1, 2)) for f in (pictures.feed(source, seed=4), feed))
+    rows = [np.asarray(plain[name]) for name in ("image", "epoch", "index")]
+    expected = [
+        alter(PLAN, image, example_generator(4, int(epoch), int(index), ALTER))
+        for image, epoch, index in zip(*rows, strict=True)
+    ]
+    np.testing.assert_array_equal(altered["image"], expected)
+    assert (np.asarray(altered["image"]) != rows[0]).any((1, 2, 3)).sum() >= 6
+    assert _equal(feed.evaluation(), pictures.feed(source, seed=4).evaluation()) == 3
+
+
+def test_copies_of_an_image_are_altered_apart(same):
+    batch = next(
+        pictures.feed(same, repeats=2, alter=functools.partial(alter, PLAN)).training(0, 1)
+    )
+    index, image = np.asarray(batch["index"]), np.asarray(batch["image"])
+    np.testing.assert_array_equal(index[:4], index[4:])
+    assert (image[:4] != image[4:]).any((1, 2, 3)).sum() >= 3
+
+
+def test_the_last_batch_is_dropped_on_request(same):
+    feed = pictures.feed(same, drop_remainder=True)
+    seen = [index for batch in feed.evaluation() for index in batch["index"].tolist()]
+    assert seen == list(range(16))
+    assert (feed.scored, pictures.feed(same).scored) == (16, COUNT)
 
 
 def test_training_without_a_crop_takes_the_whole_image(mixed):

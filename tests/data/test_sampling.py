@@ -54,19 +54,35 @@ def test_a_far_step_is_found_without_the_steps_before():
         assert indices[row] == sampling.epoch_order(1, epoch, size)[place]
 
 
-@pytest.mark.parametrize(("batch", "processes"), [(8, 1), (8, 2), (64, 16), (6, 6)])
-def test_processes_share_a_batch_without_gap_or_overlap(batch, processes):
-    rows = np.arange(batch)
-    parts = [
-        rows[sampling.process_slice(batch, process, processes)] for process in range(processes)
-    ]
-    np.testing.assert_array_equal(np.concatenate(parts), rows)
-    assert {len(part) for part in parts} == {batch // processes}
+@pytest.mark.parametrize("repeats", [1, 2, 3, 6])
+def test_each_image_comes_so_many_times_a_batch_and_is_drawn_under_numbers_of_its_own(repeats):
+    pairs = []
+    for step in range(20):
+        draws, indices = sampling.training_rows(5, step, 12, 10, repeats)
+        copies = indices.reshape(repeats, -1)
+        assert (copies == copies[0]).all()
+        pairs += zip(draws.tolist(), indices.tolist(), strict=True)
+    assert len(set(pairs)) == len(pairs)
+    # Whole epochs hold each image once, and each copy of it.
+    images = 20 * 12 // repeats // 10 * 10
+    counted = [pair for pair in pairs if pair[0] < images // 10 * repeats]
+    assert sorted(counted) == [(d, i) for d in range(images // 10 * repeats) for i in range(10)]
 
 
-def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(AssertionError, match="10 rows cannot be shared by 4 processes"):
-        sampling.process_slice(10, 0, 4)
+def test_images_of_repeated_augmentation_come_in_the_usual_order():
+    """The first copies of two batches are the batch of the same images without repeats."""
+    halves = [sampling.training_rows(3, step, 8, 11, 2)[1][:4] for step in (6, 7)]
+    np.testing.assert_array_equal(np.concatenate(halves), sampling.training_rows(3, 3, 8, 11)[1])
+
+
+def test_a_batch_that_repeats_do_not_divide_is_refused():
+    with pytest.raises(AssertionError, match="10 rows do not hold each image 3 times"):
+        sampling.training_rows(0, 0, 10, 10, 3)
+
+
+@pytest.mark.parametrize(("size", "steps"), [(7, 0), (8, 1), (23, 2), (24, 3)])
+def test_only_full_batches_count_if_the_remainder_is_dropped(size, steps):
+    assert sampling.evaluation_steps(8, size, drop_remainder=True) == steps
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 17])

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -100,11 +101,16 @@ class Published:
 def published(name: str) -> Published:
     """Returns the weights of a name or an alias; an ending ".npz" does not count.
 
+    The name of an architecture ("ViT-Ti_16", "vit_ti16", "R+Ti/16") means its ImageNet-21k weights
+    that the official README recommends.
+
     Raises:
       CheckpointError: no such weights; it gives the nearest name.
     """
     by_name = _by_name()
     known = name.removesuffix(".npz")
+    if known not in by_name and (recommended := _by_architecture().get(_bare(known))):
+        return recommended
     if known not in by_name:
         raise CheckpointError(
             f"pretrained weights {name!r} are unknown{nearest(known, by_name)} "
@@ -191,6 +197,18 @@ def _aliases(url: str) -> Iterator[str]:
 @functools.cache
 def _by_name() -> dict[str, Published]:
     return {name: entry for entry in _catalogue() for name in (entry.name, *entry.aliases)}
+
+
+def _by_architecture() -> dict[str, Published]:
+    return {
+        _bare(entry.architecture): entry
+        for entry in _catalogue()
+        if entry.recommended and entry.data == "ImageNet-21k" and entry.architecture
+    }
+
+
+def _bare(architecture: str) -> str:
+    return re.sub(r"[^a-z0-9]|vit", "", architecture.lower())
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from vit_jax import processes
 from vit_jax.checkpoints import integrity
 from vit_jax.errors import CheckpointError
 
@@ -79,23 +80,29 @@ class StepFolders:
     def find(self, step: int | None) -> Path | None:
         """Returns the newest folder that verifies, or that of `step`; None if there is no step.
 
+        Of several processes the first one looks, so that all read the same.
+
         Raises:
             CheckpointError: `step` is absent or damaged, or there are steps and all are damaged.
         """
+        found = processes.as_first(lambda: self._verified(step))
+        return None if found is None else self.folder(found)
+
+    def _verified(self, step: int | None) -> int | None:
         if step is not None:
             if reason := integrity.damage(self.folder(step)):
                 raise CheckpointError(
                     f"step {step} of {self.directory} cannot be restored ({reason}); "
                     f"committed steps: {self.committed()}"
                 )
-            return self.folder(step)
+            return step
         passed_over: dict[int, str] = {}
         for candidate in reversed(self._numbered()):
             reason = integrity.damage(self.folder(candidate))
             if reason is None:
                 if passed_over:
                     logger.warning("%s: falling back to step %d", self.directory, candidate)
-                return self.folder(candidate)
+                return candidate
             logger.warning("%s: step %d is damaged (%s)", self.directory, candidate, reason)
             passed_over[candidate] = reason
             self._damaged.add(candidate)

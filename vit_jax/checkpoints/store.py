@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vit_jax import trees
+from vit_jax import processes, trees
 from vit_jax.checkpoints import fit
 from vit_jax.checkpoints.steps import StepFolders
 from vit_jax.errors import CheckpointError, ConfigError
@@ -206,7 +206,7 @@ class Store:
     def _open(self) -> ocp.AsyncCheckpointer:
         """Returns the writer; made when needed, as that clears what a killed writer left."""
         if self._writer is None:
-            if jax.process_index() == 0:
+            if processes.is_first():
                 self._folders.clear_staging()
             # Else an exit without `close` hangs, waiting for folders that no thread will make.
             options = ocp.AsyncOptions(create_directories_asynchronously=False)
@@ -218,7 +218,7 @@ class Store:
 
     def _commit(self, writer: ocp.AsyncCheckpointer, step: int) -> None:
         writer.wait_until_finished()
-        if jax.process_index() == 0:
+        if processes.is_first():
             self._folders.commit(step)
 
     def _failure(self, step: int, error: Exception) -> CheckpointError:

@@ -4,7 +4,6 @@ Each example's draw comes from its own key, a function of (seed, epoch, index): 
 falls into nor the number of devices changes it.
 """
 
-import dataclasses
 import math
 
 import jax
@@ -12,23 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
 from vit_jax.data.augment_host import ASPECT, ATTEMPTS
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What happens to training images; the settings of `augment.*`."""
-
-    crop_area: tuple[float, float] | None = None
-    flip: bool = False
-    rotate: float = 0.0
-    shift: float = 0.0
-    scale: float = 0.0
-    mixup: float = 0.0
-
-    @property
-    def moves(self) -> bool:
-        """Whether images are turned, moved or scaled."""
-        return bool(self.rotate or self.shift or self.scale)
+from vit_jax.data.augmentation import Augmentation
+from vit_jax.data.resizing import Box, resize_box
 
 
 def example_keys(
@@ -44,34 +28,22 @@ def augment(
     keys: Key[Array, "b"],
     settings: Augmentation,
     size: tuple[int, int],
+    *,
+    antialias: bool = False,
 ) -> Num[Array, "b H W c"]:
     """Crops, resizes to `size` = (height, width), mirrors and moves a batch of images.
 
-    Where the host has cut the random crops already, `settings.crop_area` is None.
+    Resizing is bilinear; with `antialias`, shrinking averages over all pixels covered. Where the
+    host has cut the random crops already, `settings.crop_area` is None.
     """
     if images.shape[1:3] == size and settings.crop_area is None and not settings.moves:
-        if not settings.flip:
-            return images
-        mirrored = jax.vmap(_coin)(keys)[:, None, None, None]
-        return jnp.where(mirrored, images[:, :, ::-1], images)
-    sample = jax.vmap(lambda image, key: _transform(image, key, settings, size))
+        return _mirror(images, keys) if settings.flip else images
+    sample = jax.vmap(lambda image, key: _transform(image, key, settings, size, antialias))
     return sample(images.astype(jnp.float32), keys)
 
 
-def mixup(
-    key: Key[Array, ""], alpha: float, images: Float[Array, "b h w c"], targets: Float[Array, "b k"]
-) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
-    """Blends each example with its neighbour in the batch, images and targets alike.
-
-    Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018: one weight from
-    Beta(alpha, alpha) for the batch.
-    """
-    weight = jax.random.beta(key, alpha, alpha)
-
-    def blend(x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return weight * x + (1 - weight) * jnp.roll(x, 1, axis=0)
-
-    return blend(images), blend(targets)
+def _mirror(images: Num[Array, "b h w c"], keys: Key[Array, "b"]) -> Num[Array, "b h w c"]:
+    return jnp.where(jax.vmap(_coin)(keys)[:, None, None, None], images[:, :, ::-1], images)
 
 
 def _coin(key: Key[Array, ""]) -> Array:
@@ -79,22 +51,41 @@ def _coin(key: Key[Array, ""]) -> Array:
 
 
 def _transform(
-    image: Float[Array, "h w c"], key: Key[Array, ""], settings: Augmentation, size: tuple[int, int]
+    image: Float[Array, "h w c"],
+    key: Key[Array, ""],
+    settings: Augmentation,
+    size: tuple[int, int],
+    antialias: bool,
 ) -> Float[Array, "H W c"]:
-    """Looks up every output pixel where the random crop, mirror and motion put it in the input."""
-    height, width = image.shape[:2]
-    crop_key, move_key = jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
-    top, left, box_height, box_width = _box(crop_key, settings, height, width)
+    """Crops, resizes, mirrors and moves one image."""
+    box = _box(jax.random.fold_in(key, 1), settings, *image.shape[:2])
+    if settings.moves and not antialias:
+        return _look_up(image, key, box, settings, size)
+    result = resize_box(image, box, size, antialias=antialias)
+    if settings.moves:
+        whole = (0.0, 0.0, float(size[0]), float(size[1]))
+        return _look_up(result, key, whole, settings, size)
+    return jnp.where(_coin(key), result[:, ::-1], result) if settings.flip else result
+
+
+def _look_up(
+    image: Float[Array, "h w c"],
+    key: Key[Array, ""],
+    box: Box,
+    settings: Augmentation,
+    size: tuple[int, int],
+) -> Float[Array, "H W c"]:
+    """Looks up every output pixel where the box, mirror and motion put it in the input."""
+    top, left, height, width = box
     # Output pixel centres, from -1/2 to 1/2.
     y = (jnp.arange(size[0]) + 0.5) / size[0] - 0.5
     x = (jnp.arange(size[1]) + 0.5) / size[1] - 0.5
     if settings.flip:
         x = jnp.where(_coin(key), -x, x)
     y, x = jnp.meshgrid(y, x, indexing="ij")
-    if settings.moves:
-        y, x = _move(move_key, settings, y, x)
-    rows = top + (y + 0.5) * box_height - 0.5
-    columns = left + (x + 0.5) * box_width - 0.5
+    y, x = _move(jax.random.fold_in(key, 2), settings, y, x)
+    rows = top + (y + 0.5) * height - 0.5
+    columns = left + (x + 0.5) * width - 0.5
     look_up = jax.vmap(
         lambda plane: jax.scipy.ndimage.map_coordinates(plane, [rows, columns], 1, mode="nearest"),
         in_axes=-1,
@@ -103,10 +94,8 @@ def _transform(
     return look_up(image)
 
 
-def _box(
-    key: Key[Array, ""], settings: Augmentation, height: int, width: int
-) -> tuple[Array | float, Array | float, Array | float, Array | float]:
-    """Returns (top, left, height, width) of a random crop, or of the whole image.
+def _box(key: Key[Array, ""], settings: Augmentation, height: int, width: int) -> Box:
+    """Returns a random crop, or the whole image.
 
     The rule is that of `random_box` on the host: the first of ten boxes that fits, else the whole.
     """

@@ -1,19 +1,42 @@
-"""Training crops chosen and cut on the host, for images that are decoded there."""
+"""Training augmentation on the host: random crops, and what Pillow does to the colours."""
 
 import math
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
+from vit_jax.data.augmentation import Augmentation
+from vit_jax.data.colour import color_jitter, three_augment
 from vit_jax.data.decoding import Box
+from vit_jax.data.randaugment import randaugment
 
 ASPECT = (3 / 4, 4 / 3)  # width over height of a random crop, as officially
 ATTEMPTS = 10
 
 
-def example_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+# Streams of random numbers. 0 orders the epochs, 3 and 4 the classes (`balanced`).
+CROP, ALTER = 1, 2
+
+
+def example_generator(seed: int, epoch: int, index: int, stream: int = CROP) -> np.random.Generator:
     """Returns the random numbers that belong to one example in one epoch, and to nothing else."""
-    # The 1 keeps clear of the numbers that order the epochs, whose counters start at 0.
-    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, 1, epoch, index]))
+    counter = [0, stream, epoch, index]
+    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=counter))
+
+
+def alter(
+    settings: Augmentation, pixels: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Does to a cropped and resized image what `settings.on_host` says is to be done here."""
+    image = Image.fromarray(pixels)
+    if settings.randaugment is not None:
+        image = randaugment(image, *settings.randaugment, generator)
+    if settings.three_augment:
+        image = three_augment(image, generator)
+    if settings.color_jitter:
+        image = color_jitter(image, settings.color_jitter, generator)
+    return np.asarray(image)
 
 
 def random_box(

@@ -1,7 +1,8 @@
 """Batches on the device: from memory where a dataset fits there, else decoded by host threads.
 
 A batch is a dict of arrays sharded over the mesh: `image` (b, h, w, 3) uint8 and `label` (b,), and
-for training `epoch` and `index` (b,), for evaluation `mask` (b,), which is 0 for padding.
+for training `epoch` (b,), which is how often the example came before, and `index` (b,), for
+evaluation `mask` (b,), which is 0 for padding.
 """
 
 import dataclasses
@@ -16,16 +17,18 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from vit_jax.data import decoding, sampling
-from vit_jax.data.augment_host import example_generator, random_box
+from vit_jax.data.augment_host import ALTER, example_generator, random_box
+from vit_jax.data.balanced import ClassBalance
 from vit_jax.data.filling import Rows, ahead, filled
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource, Source
-from vit_jax.mesh import replicated
+from vit_jax.mesh import local_rows, replicated
 
 Batch = dict[str, jax.Array]
 Row = dict[str, int]  # one row of a batch, before decoding
 Decoder = Callable[[Row], dict[str, Any]]  # adds what is known of it after decoding
+Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # changes an image at random
 
 _ALIGNMENT = 64  # bytes
 
@@ -39,6 +42,10 @@ class Loading:
       sharding: of the batch axis over the mesh.
       seed: of the order and of the crops cut on the host.
       crop_area: share of the image that a training crop covers; None takes the whole image.
+      alter: what else the host does to a training image, after crop and resize; None nothing.
+      balanced: whether training takes every class as often as any other.
+      repeats: copies of each image in a training batch.
+      drop_remainder: whether evaluation leaves out the last batch if it is not full.
       threads: host threads that decode.
       prefetch: batches prepared ahead.
       bad_limit: unreadable images that are skipped before one is an error; None skips none.
@@ -48,6 +55,10 @@ class Loading:
     sharding: NamedSharding
     seed: int = 0
     crop_area: tuple[float, float] | None = None
+    alter: Alter | None = None
+    balanced: bool = False
+    repeats: int = 1
+    drop_remainder: bool = False
     threads: int = 4
     prefetch: int = 2
     bad_limit: int | None = None
@@ -58,18 +69,20 @@ class Feed:
 
     Attributes:
       batch: images a batch, over all processes.
-      resident: whether the images lie on the device whole; then the crop is left to the step.
+      resident: whether the images lie on the device whole; then the crop is left to the step. Not
+        so where the host is to alter them.
       resident_bytes: what these images took to send; 0 for others.
       sent_bytes, sent_rows: what this process has sent to its devices since, batch by batch.
     """
 
     def __init__(self, source: Source, batch: int, loading: Loading):
         self.source, self.batch, self.loading = source, batch, loading
-        self.resident = isinstance(source, ArraySource)
+        self.resident = isinstance(source, ArraySource) and loading.alter is None
+        self._balance = ClassBalance(source.labels) if loading.balanced else None
         self.sent_bytes = self.sent_rows = self.resident_bytes = 0
         self._reader = Reader(source, loading.bad_limit)
-        self._rows = sampling.process_slice(batch, jax.process_index(), jax.process_count())
-        if isinstance(source, ArraySource):
+        self._rows = local_rows(loading.sharding, batch)
+        if isinstance(source, ArraySource) and self.resident:
             whole = replicated(loading.sharding.mesh)
             self.resident_bytes = source.images.nbytes
             self._images = jax.make_array_from_process_local_data(whole, source.images)
@@ -82,6 +95,16 @@ class Feed:
             return int((self.source.stand_ins != np.arange(len(self.source))).sum())
         return self._reader.skipped
 
+    @property
+    def scored(self) -> int:
+        """Number of examples that `evaluation` yields; those that cannot be read are among them."""
+        return min(len(self.source), self._evaluation_steps * self.batch)
+
+    @property
+    def _evaluation_steps(self) -> int:
+        size, drop = len(self.source), self.loading.drop_remainder
+        return sampling.evaluation_steps(self.batch, size, drop)
+
     def training(self, first: int, last: int) -> Iterator[Batch]:
         """Yields the batches of steps first … last - 1.
 
@@ -90,18 +113,21 @@ class Feed:
         return self._batches(range(first, last), self._training_rows, self._training_example)
 
     def evaluation(self) -> Iterator[Batch]:
-        """Yields every example once, in order, the last batch padded.
+        """Yields every example once, in order, the last batch padded (or dropped, if so asked).
 
         An image that cannot be read has mask 0, as padding has: it counts neither way.
         """
-        steps = range(sampling.evaluation_steps(self.batch, len(self.source)))
+        steps = range(self._evaluation_steps)
         return self._batches(steps, self._evaluation_rows, self._evaluation_example)
 
     def _training_rows(self, step: int) -> Rows:
-        epochs, indices = sampling.training_rows(
-            self.loading.seed, step, self.batch, len(self.source)
-        )
-        return {"epoch": epochs[self._rows], "index": indices[self._rows]}
+        seed, batch, repeats = self.loading.seed, self.batch, self.loading.repeats
+        if self._balance is not None:
+            draws, indices = self._balance.rows(seed, step, batch, repeats)
+        else:
+            size = len(self.source)
+            draws, indices = sampling.training_rows(seed, step, batch, size, repeats)
+        return {"epoch": draws[self._rows], "index": indices[self._rows]}
 
     def _evaluation_rows(self, step: int) -> Rows:
         indices, mask = sampling.evaluation_rows(step, self.batch, len(self.source))
@@ -147,12 +173,15 @@ class Feed:
         put = functools.partial(jax.make_array_from_process_local_data, self.loading.sharding)
         self.sent_bytes += sum(value.nbytes for value in rows.values())
         self.sent_rows += len(rows["index"])
-        return {name: put(value) for name, value in rows.items()}
+        return {name: put(value, (self.batch, *value.shape[1:])) for name, value in rows.items()}
 
     def _training_example(self, row: Row) -> dict[str, Any]:
         crop = functools.partial(self._training_crop, row)
-        image, label = self._reader.read_or_next(row["index"], crop)
-        return {"image": image, "label": np.int32(label)}
+        pixels, label = self._reader.read_or_next(row["index"], crop)
+        if self.loading.alter is not None:
+            place = self.loading.seed, row["epoch"], row["index"]
+            pixels = self.loading.alter(pixels, example_generator(*place, ALTER))
+        return {"image": pixels, "label": np.int32(label)}
 
     def _training_crop(self, row: Row, data: bytes | np.ndarray, name: str) -> np.ndarray:
         area, preprocess = self.loading.crop_area, self.loading.preprocess

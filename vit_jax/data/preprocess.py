@@ -1,6 +1,7 @@
 """What is done to an image before the model sees it. It travels with the weights."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ from jaxtyping import Array, Float, Num, UInt8
 from PIL import Image
 
 from vit_jax.data import decoding
+from vit_jax.data.resizing import resize_box
 from vit_jax.errors import ConfigError, DataError, nearest
 
 Picture = str | Path | Image.Image | np.ndarray | Array  # a file, or an image that is here
 # How pixels are interpolated, by the names that Pillow, `jax.image` and timm share with us.
 _PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_JAX = {"bilinear": "linear", "bicubic": "cubic"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,24 +92,21 @@ class Preprocess:
         if box == (0, 0, width, height) and (height, width) == self.size:
             return images
         left, top, right, bottom = box
-        # Output pixel o lies at (o + 0.5 - translation) / scale - 0.5 of the input.
-        scale = jnp.array([self.size[0] / (bottom - top), self.size[1] / (right - left)])
-        shift = -jnp.array([top, left]) * scale
-        return jax.image.scale_and_translate(
-            images.astype(jnp.float32),
-            (images.shape[0], *self.size, 3),
-            (1, 2),
-            scale,
-            shift,
-            _JAX[self.interpolation],
-            antialias=self.antialias,
-        )
+        part = (top, left, bottom - top, right - left)
+        resize = functools.partial(resize_box, kernel=self.interpolation, antialias=self.antialias)
+        return jax.vmap(lambda x: resize(x, part, self.size))(images.astype(jnp.float32))
 
     def normalize(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """Returns (pixels / 255 - mean) / std in float32; 127.5 maps to 0 exactly, officially."""
         mean = jnp.array(self.mean, jnp.float32).reshape(1, 1, 1, 3) * 255
         std = jnp.array(self.std, jnp.float32).reshape(1, 1, 1, 3) * 255
         return (images.astype(jnp.float32) - mean) / std
+
+    def denormalize(self, images: Float[Array, "b h w 3"]) -> UInt8[Array, "b h w 3"]:
+        """Returns what `normalize` was given, for the eye: rounded, and cut to 0 … 255."""
+        mean = jnp.array(self.mean, jnp.float32).reshape(1, 1, 1, 3)
+        std = jnp.array(self.std, jnp.float32).reshape(1, 1, 1, 3)
+        return jnp.clip(jnp.rint((images * std + mean) * 255), 0, 255).astype(jnp.uint8)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON knows them; `from_dict` reads them back."""

@@ -23,17 +23,35 @@ def epoch_order(seed: int, epoch: int, size: int) -> Int64[np.ndarray, "size"]:
     return order
 
 
+def stream_positions(
+    step: int, batch: int, repeats: int
+) -> tuple[Int64[np.ndarray, "batch"], Int64[np.ndarray, "batch"]]:
+    """Returns for each row its image's position in the stream, and which of its copies it is.
+
+    Copies of an image lie as far apart as they can, so that mixing, which pairs neighbours, finds
+    another one.
+    """
+    assert batch % repeats == 0, f"{batch} rows do not hold each image {repeats} times"
+    images, rows = batch // repeats, np.arange(batch, dtype=np.int64)
+    return step * images + rows % images, rows // images
+
+
 def training_rows(
-    seed: int, step: int, batch: int, size: int
+    seed: int, step: int, batch: int, size: int, repeats: int = 1
 ) -> tuple[Int32[np.ndarray, "batch"], Int32[np.ndarray, "batch"]]:
-    """Returns (epoch, index into the source) of each row of the batch of `step`."""
-    positions = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
+    """Returns (draw, index into the source) of each row of the batch of `step`.
+
+    The draw tells how often the image came before: it is the epoch, or with repeated augmentation
+    (Hoffer et al., "Augment your batch", 2019; arXiv:1902.05509) epoch x repeats + copy. With the
+    index it decides the augmentation.
+    """
+    positions, copies = stream_positions(step, batch, repeats)
     epochs, places = np.divmod(positions, size)
     indices = np.empty(batch, np.int32)
     for epoch in np.unique(epochs):
         rows = epochs == epoch
         indices[rows] = epoch_order(seed, int(epoch), size)[places[rows]]
-    return epochs.astype(np.int32), indices
+    return (epochs * repeats + copies).astype(np.int32), indices
 
 
 def evaluation_rows(
@@ -48,13 +66,9 @@ def evaluation_rows(
     return np.minimum(positions, size - 1).astype(np.int32), mask
 
 
-def evaluation_steps(batch: int, size: int) -> int:
-    """Returns the number of batches that cover `size` examples, the last one padded."""
-    return -(-size // batch)
+def evaluation_steps(batch: int, size: int, drop_remainder: bool = False) -> int:
+    """Returns the number of batches that cover `size` examples, the last one padded.
 
-
-def process_slice(batch: int, process: int, processes: int) -> slice:
-    """Returns the rows of a batch that one of several processes loads."""
-    assert batch % processes == 0, f"{batch} rows cannot be shared by {processes} processes"
-    share = batch // processes
-    return slice(process * share, (process + 1) * share)
+    With `drop_remainder` only full batches count, as in the official code.
+    """
+    return size // batch if drop_remainder else -(-size // batch)

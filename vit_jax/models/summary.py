@@ -45,11 +45,13 @@ class Summary:
       flops: floating-point operations of the forward pass of one image: 2 for each weight and
         each row that it is applied to, and those of the attention products; activations, norms
         and softmax are not counted, as is usual.
+      elementwise: about how many those are, and the additions of biases and residuals.
     """
 
     layers: tuple[Layer, ...]
     params: int
     flops: int
+    elementwise: int
 
 
 def summarize(model: nn.Module, image_size: tuple[int, int]) -> Summary:
@@ -64,7 +66,12 @@ def summarize(model: nn.Module, image_size: tuple[int, int]) -> Summary:
         Layer(path, shape, _within(path, params, trees.count), _within(path, flops, sum))
         for path, shape in _shown(params, outputs).items()
     ]
-    return Summary(tuple(_joined(layers)), trees.count(params), sum(flops.values()))
+    return Summary(
+        tuple(_joined(layers)),
+        trees.count(params),
+        sum(flops.values()),
+        _elementwise(params, outputs),
+    )
 
 
 def compiled_flops(model: nn.Module, image_size: tuple[int, int]) -> float:
@@ -116,6 +123,35 @@ def _flops(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> dict[str,
             keys = _rows(f"{attention}/key", leaf.shape, outputs)
             flops[attention] = 4 * queries * keys * math.prod(leaf.shape[1:])
     return flops
+
+
+# Operations on each element, as the compiled program has them. Exponentials and the like are left
+# out there too: XLA counts them apart.
+_NORM = 6  # sums for mean and square, the square, minus mean, times scale, plus bias
+_SOFTMAX = 5  # scale, maximum, minus it, sum, over it
+_GELU = 8  # the tanh form
+
+
+def _elementwise(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> int:
+    """Returns the operations on single elements: norms, biases, activations, softmax, residuals."""
+    normed = {path.rpartition("/")[0] for path in params if path.endswith("/scale")}
+    total = 0
+    for path, leaf in params.items():
+        module, _, name = path.rpartition("/")
+        shape = outputs.get(module) or (*outputs.get(module.rpartition("/")[0], ())[:-1], leaf.size)
+        if name == "scale":
+            total += _NORM * math.prod(shape)
+        elif name == "bias" and module not in normed:
+            total += math.prod(shape)
+        elif name == "kernel" and module.endswith("/Dense_0"):
+            total += _GELU * math.prod(shape)
+        elif name == "kernel" and module.endswith("/query"):
+            attention = module.removesuffix("/query")
+            queries = _rows(module, leaf.shape, outputs)
+            keys = _rows(f"{attention}/key", leaf.shape, outputs)
+            total += _SOFTMAX * queries * keys * leaf.shape[1]
+            total += 2 * math.prod(outputs[attention])  # the block's two residual sums
+    return total
 
 
 def _rows(module: str, kernel: Shape, outputs: Mapping[str, Shape]) -> int:

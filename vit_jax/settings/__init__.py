@@ -9,6 +9,7 @@ from vit_jax.settings.rules import Key
 from vit_jax.settings.training import TRAINING
 
 KEYS: dict[str, Key] = {**DATA, **MODEL, **TRAINING}
+MODEL_FIELDS = tuple(path for path in MODEL if path.startswith("model."))
 
 # Official keys that nothing is left to do for, with the reason: accepted and dropped.
 RETIRED = {
@@ -16,6 +17,9 @@ RETIRED = {
     "trainer": "the sub-command says what to run",
     "log_config": "settings are always written to config.json",
 }
+
+# What pretrained weights decide where the settings do not.
+FROM_WEIGHTS = (*MODEL_FIELDS, "pp.antialias", "pp.mean", "pp.std")
 
 # What may differ between a workdir and the command that resumes it: no number it reports depends
 # on these, or (the mesh) only by the order of float additions.

@@ -1,11 +1,14 @@
 """Settings of the data: where images come from, and what happens to them."""
 
+from vit_jax.settings.augreg import PRESETS
 from vit_jax.settings.rules import (
     AREA,
     BELOW_ONE,
     COLOUR,
+    LAYERS,
     NOT_NEGATIVE,
     POSITIVE,
+    SHARE,
     SPREAD,
     Key,
     one_of,
@@ -48,6 +51,17 @@ DATA: dict[str, Key] = {
     ),
     "decode_threads": Key(4, "Host threads that read and decode images.", POSITIVE),
     "prefetch": Key(2, "Batches prepared ahead of the step.", POSITIVE),
+    "sampling": Key(
+        "shuffled",
+        "Order of training: 'shuffled' takes every image once an epoch; 'balanced' every class as "
+        "often as any other, so that images of rare ones come more often.",
+        one_of("shuffled", "balanced"),
+    ),
+    "eval_drop_remainder": Key(
+        False,
+        "Leave the last test images out if they do not fill a batch of batch_eval, as the official "
+        "code does: only to compare with its scores.",
+    ),
     "pp.train": Key("train", "Split to train on; of TFDS also a part of one: 'train[:98%]'."),
     "pp.test": Key("test", "Split to evaluate on."),
     "pp.crop": Key(224, "Height and width of the images the model sees, in pixels.", POSITIVE),
@@ -59,11 +73,40 @@ DATA: dict[str, Key] = {
         int,
     ),
     "pp.antialias": Key(
-        False, "Smooth before shrinking; False is TensorFlow's plain bilinear, the official one."
+        None,
+        "Smooth before shrinking; False is TensorFlow's plain bilinear, the official one. None is "
+        "that of the pretrained weights, or False.",
+        None,
+        bool,
     ),
-    "pp.mean": Key((0.5, 0.5, 0.5), "Subtracted from the colours, which run from 0 to 1.", COLOUR),
-    "pp.std": Key((0.5, 0.5, 0.5), "Divides the colours after the mean is taken off.", SPREAD),
+    "pp.mean": Key(
+        None,
+        "Subtracted from the colours, which run from 0 to 1; None is that of the pretrained "
+        "weights, or (0.5, 0.5, 0.5).",
+        COLOUR,
+        tuple,
+    ),
+    "pp.std": Key(
+        None,
+        "Divides the colours after the mean is taken off; None is that of the pretrained weights, "
+        "or (0.5, 0.5, 0.5).",
+        SPREAD,
+        tuple,
+    ),
     # Training augmentation
+    "augment.preset": Key(
+        None,
+        "RandAugment and mixup as AugReg names them, from 'none' to 'strong2'; sets "
+        "augment.randaugment and augment.mixup, which are then left alone.",
+        one_of(*PRESETS),
+        str,
+    ),
+    "augment.repeats": Key(
+        1,
+        "Repeated augmentation: copies of each image in a batch, each augmented anew. An epoch of "
+        "`epochs` has as many copies as the split has images.",
+        POSITIVE,
+    ),
     "augment.crop_area": Key(
         None,
         "(low, high): train on a random crop that covers this share of the image (official: "
@@ -72,8 +115,41 @@ DATA: dict[str, Key] = {
         tuple,
     ),
     "augment.flip": Key(False, "Mirror every second image, left to right."),
-    "augment.rotate": Key(0.0, "Turn by up to so many degrees either way.", NOT_NEGATIVE),
+    "augment.rotate": Key(
+        0.0,
+        "Turn by up to so many degrees either way, bilinearly; corners repeat the edge of the "
+        "image.",
+        NOT_NEGATIVE,
+    ),
     "augment.shift": Key(0.0, "Move by up to this share of the side, down and across.", BELOW_ONE),
     "augment.scale": Key(0.0, "Enlarge or shrink by up to this share.", BELOW_ONE),
+    "augment.randaugment": Key(
+        None,
+        "(layers, magnitude) of RandAugment, as in AugReg: (2, 15); 10 is full strength. Done on "
+        "the host.",
+        LAYERS,
+        tuple,
+    ),
+    "augment.three_augment": Key(
+        False,
+        "3-Augment of DeiT III: grey, solarisation or blur, then color_jitter=0.3. Done on the "
+        "host.",
+    ),
+    "augment.color_jitter": Key(
+        0.0,
+        "Change brightness, contrast and saturation by up to this share. Done on the host.",
+        NOT_NEGATIVE,
+    ),
+    "augment.erase": Key(
+        0.0, "Random erasing: probability that a rectangle of an image is covered.", SHARE
+    ),
+    "augment.erase_area": Key(
+        (0.02, 0.4), "(low, high): share of the image that the rectangle covers.", AREA
+    ),
+    "augment.erase_fill": Key("noise", "What covers it.", one_of("noise", "mean")),
     "augment.mixup": Key(0.0, "alpha of mixup's Beta(alpha, alpha); 0 is off.", NOT_NEGATIVE),
+    "augment.cutmix": Key(0.0, "alpha of CutMix's Beta(alpha, alpha); 0 is off.", NOT_NEGATIVE),
+    "augment.cutmix_share": Key(
+        0.5, "Share of the batches that CutMix takes where mixup is on too.", SHARE
+    ),
 }

@@ -3,6 +3,22 @@
 from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, PATCH, POSITIVE, Key, one_of
 
 MODEL: dict[str, Key] = {
+    # Pretrained weights
+    "model_or_filename": Key(
+        None,
+        "Weights to start from, and with them the architecture: a file, a folder, a URL, a workdir "
+        "or a published name. With pretrained_dir, as officially: a file in it, without '.npz', or "
+        "an AugReg model ('B_16') for its recommended one. None starts from scratch.",
+        None,
+        str,
+    ),
+    "pretrained_dir": Key(
+        None,
+        "Folder, or its URL, of official .npz files; without model_or_filename the file there has "
+        "the name in model.model_name.",
+        None,
+        str,
+    ),
     # Model
     "model.model_name": Key(
         None, "A known model; None for one of your own, with all sizes given.", None, str

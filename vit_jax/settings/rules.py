@@ -11,6 +11,13 @@ class Rule(NamedTuple):
     text: str
     choices: tuple[str, ...] = ()
 
+    def allows(self, value: Any) -> bool:
+        """Returns whether a value keeps the rule; one that cannot be compared does not."""
+        try:
+            return self.holds(value)
+        except TypeError:  # of a word where a number should be
+            return False
+
 
 def one_of(*choices: str) -> Rule:
     return Rule(lambda value: value in choices, f"must be one of {', '.join(choices)}", choices)
@@ -19,9 +26,19 @@ def one_of(*choices: str) -> Rule:
 POSITIVE = Rule(lambda value: value > 0, "must be positive")
 NOT_NEGATIVE = Rule(lambda value: value >= 0, "must not be negative")
 BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be at least 0 and below 1")
+SHARE = Rule(lambda value: 0 <= value <= 1, "must be from 0 to 1")
 AREA = Rule(
     lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
     "must be (low, high) with 0 < low <= high <= 1",
+)
+LAYERS = Rule(
+    lambda value: (
+        len(value) == 2
+        and isinstance(value[0], int)
+        and 1 <= value[0] <= 10
+        and 0 <= value[1] <= 30
+    ),
+    "must be (layers, magnitude): 1 to 10 layers of a magnitude from 0 to 30",
 )
 COLOUR = Rule(lambda value: len(value) == 3, "must be three numbers: red, green, blue")
 SPREAD = Rule(lambda value: len(value) == 3 and min(value) > 0, "must be three positive numbers")

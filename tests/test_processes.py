@@ -1,0 +1,89 @@
+"""Several real processes: one result, one stop, one checkpoint that any layout goes on from."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests import jobs, runs
+from vit_jax import processes
+from vit_jax.config import to_json
+from vit_jax.errors import ConfigError
+from vit_jax.loggers import Console
+from vit_jax.mesh import batch_sharding, local_rows
+from vit_jax.train import train
+
+STEPS = 200
+
+
+def settings(**changes):
+    long = {"total_steps": STEPS, "eval_every": STEPS, "checkpoint_every": STEPS}
+    return runs.tiny_config(**{**long, **changes})
+
+
+def wait_for_steps(place, count, job):
+    """Returns once the run has logged so many steps."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if place.exists() and len(place.read_text().splitlines()) >= count:
+            return
+        if any(one.poll() is not None for one in job):
+            break
+        time.sleep(0.02)
+    raise AssertionError(jobs.finish(job, 1))
+
+
+def test_two_processes_stop_together_and_one_process_goes_on(tmp_path):
+    """Two processes of two devices, split along `fsdp` and `tensor`, against this process alone."""
+    config = settings()
+    mesh = ["--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
+    file, workdir = jobs.recipe(tmp_path, to_json(config)), tmp_path / "run"
+    job = jobs.start(2, 2, ["train", f"--config={file}", f"--workdir={workdir}", *mesh])
+    wait_for_steps(workdir / "metrics.jsonl", 3, job)
+    job[1].send_signal(signal.SIGTERM)  # the one that writes nothing
+    for code, output in jobs.finish(job):
+        assert code == 143, output
+    (step,) = (int(one.name) for one in (workdir / "checkpoints").iterdir() if one.name.isdigit())
+    assert 3 <= step < STEPS
+
+    train(config, str(workdir), Console(quiet=True))
+    train(config, str(tmp_path / "alone"), Console(quiet=True))
+    both, alone = (runs.metrics_of(tmp_path / name) for name in ("run", "alone"))
+    assert [line["step"] for line in both] == [line["step"] for line in alone]
+    for a, b in zip(both[:20], alone[:20], strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+    # Rounding differs with the layout, and 200 steps of Adam let it grow.
+    assert both[-1]["test_loss"] == pytest.approx(alone[-1]["test_loss"], rel=1e-3)
+
+
+def test_processes_that_were_started_differently_are_refused(tmp_path):
+    file = jobs.recipe(tmp_path, to_json(settings()))
+    command = ["train", f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    others = [*command, "--config.base_lr=0.5"]
+    for code, output in jobs.finish(jobs.start(2, 1, [command, others])):
+        assert code == 2, output
+        assert "settings: not the same in process 0 and in process 1" in output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "count", "process"),
+    [("localhost:1", None, None), (None, 2, 0), ("localhost:1", 2, 2), ("localhost:1", 2, -1)],
+)
+def test_a_place_in_a_job_is_whole_and_exists(coordinator, count, process):
+    with pytest.raises(ConfigError, match="--process"):
+        processes.join(coordinator, count, process)
+
+
+def test_alone_nothing_is_asked():
+    processes.check_agreed("this", "that")
+    assert processes.largest(15) == 15
+    assert processes.as_first(lambda: 7) == 7
+    assert processes.as_first(lambda: None) is None
+    assert processes.is_first()
+
+
+def test_one_process_holds_every_row():
+    rows = local_rows(batch_sharding(runs.one_device_mesh()), 6)
+    np.testing.assert_array_equal(rows, np.arange(6))

@@ -1,0 +1,97 @@
+"""A contact sheet: training images as the model sees them, for a look before a long run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from vit_jax.mesh import replicated
+from vit_jax.step import Batch, StepSettings, first_inputs
+
+_SHOWN = 48  # images
+_COLUMNS = 8
+_TILE = 120  # least width of an image, in pixels
+_MOST = 240
+_TEXT = 13  # height of the letters
+_GAP = 6
+
+
+def first_batch(
+    settings: StepSettings, batch: Batch, mesh: Mesh, names: Sequence[str]
+) -> tuple[UInt8[np.ndarray, "n h w 3"], list[str]]:
+    """Returns images of the first batch of a run as the model sees them, and a caption for each.
+
+    All processes must call it.
+    """
+
+    def shown(batch: Batch) -> tuple[jax.Array, jax.Array]:
+        images, targets = first_inputs(settings, batch, _SHOWN)
+        return settings.preprocess.denormalize(images), targets
+
+    images, targets = jax.device_get(jax.jit(shown, out_shardings=replicated(mesh))(batch))
+    return images, [caption(target, names, settings.label_smoothing) for target in targets]
+
+
+def caption(target: Float[np.ndarray, "k"], names: Sequence[str], smoothing: float = 0.0) -> str:
+    """Returns "cat", or "cat 70%, dog 30%" for a mixed target; smoothing is taken off."""
+    spread = smoothing / len(target)
+    shares = np.clip((target - spread) / (1 - smoothing), 0.0, 1.0)
+    first, second = (int(i) for i in np.argsort(-shares, kind="stable")[:2])
+    if round(100 * float(shares[second])) == 0:
+        return names[first]
+    return ", ".join(f"{names[i]} {float(shares[i]):.0%}" for i in (first, second))
+
+
+def draw_contact_sheet(
+    images: UInt8[np.ndarray, "n h w 3"], captions: Sequence[str], path: Path
+) -> None:
+    """Draws images in rows, each with a line below it.
+
+    Small images are enlarged by whole factors, so that their pixels stay square and sharp; large
+    ones are shrunk.
+
+    Args:
+      images: as the model sees them, normalisation undone.
+      captions: one for each.
+      path: the PNG to write.
+    """
+    width, height = _shown_size(images.shape[2], images.shape[1])
+    line = _TEXT + _GAP
+    rows = -(-len(images) // _COLUMNS)
+    columns = min(len(images), _COLUMNS)
+    sheet = Image.new(
+        "RGB",
+        (columns * (width + _GAP) + _GAP, rows * (height + line + _GAP) + _GAP),
+        "white",
+    )
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
+    for number, (pixels, text) in enumerate(zip(images, captions, strict=True)):
+        row, column = divmod(number, _COLUMNS)
+        left, top = _GAP + column * (width + _GAP), _GAP + row * (height + line + _GAP)
+        how = Image.Resampling.NEAREST if width > images.shape[2] else Image.Resampling.LANCZOS
+        sheet.paste(Image.fromarray(pixels).resize((width, height), how), (left, top))
+        pen.text((left, top + height + 2), _fitting(text, width, font), "black", font)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def _shown_size(width: int, height: int) -> tuple[int, int]:
+    """Returns (width, height) of an image on the sheet."""
+    if width < _TILE:
+        factor = -(-_TILE // width)
+        return width * factor, height * factor
+    shrink = min(1.0, _MOST / max(width, height))
+    return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Returns the text, cut short where it is too wide."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

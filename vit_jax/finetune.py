@@ -1,0 +1,96 @@
+"""Runs that start from pretrained weights: which, what they decide, and their values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vit_jax import trees
+from vit_jax.checkpoints.catalogue import pretrained_path
+from vit_jax.config import Config, changed, flatten
+from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.experiment import Experiment, model_fields
+from vit_jax.models.zoo import canonical_name
+from vit_jax.origin import Fields, known_name, shapes_of
+from vit_jax.pretrained import open_origin, open_pretrained
+from vit_jax.settings import FROM_WEIGHTS, KEYS
+
+# Of the released model's fields, those that a new head has of its own (official behaviour).
+_OF_THE_HEAD = ("num_classes", "representation_size", "head_bias_init")
+# Fields that may be a name alone, and what the name is called among the settings.
+_SHORT = {"model.positions": "kind", "model.transformer.attention": "kernel"}
+
+
+def weights_of(config: Config) -> str | None:
+    """Returns the weights that a run starts from, as `load_pretrained` takes them.
+
+    None is from scratch. The two settings mean what they meant officially: with `pretrained_dir`,
+    a file in it, of the name `model_or_filename` or else `model.model_name`.
+
+    Raises:
+      ConfigError: a folder without a name.
+      CheckpointError: an AugReg model of which no checkpoint is recommended.
+    """
+    folder, name = config.pretrained_dir, config.model_or_filename
+    if folder is None:
+        return name
+    if name is None and config.model.model_name is None:
+        raise ConfigError(
+            f"config.pretrained_dir={folder!r}: which file in it? Give config.model_or_filename, "
+            "or config.model.model_name"
+        )
+    if name is None:
+        return f"{folder.rstrip('/')}/{canonical_name(config.model.model_name)}.npz"
+    return pretrained_path(folder, name)
+
+
+def settled(config: Config) -> Config:
+    """Returns the config with what its pretrained weights decide, where it does not.
+
+    That is the architecture, with activation and epsilon, and the preprocessing of colours. No
+    array is read.
+
+    Raises:
+      CheckpointError: no such weights, or not those of the model that the config describes.
+    """
+    source = weights_of(config)
+    if source is None:
+        return config
+    origin = open_origin(source, model_fields(config))
+    said = _as_settings({**origin.fields, "model_name": known_name(origin.fields)})
+    if origin.preprocess is not None:
+        said |= {f"pp.{key}": value for key, value in origin.preprocess.to_dict().items()}
+    free = [key for key in FROM_WEIGHTS if key in said and flatten(config)[key] is None]
+    return changed(config, {key: said[key] for key in free})
+
+
+def _as_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns fields of `create_model` as {setting: value}; those that are None are left out."""
+    fields = {name: value for name, value in fields.items() if name not in _OF_THE_HEAD}
+    said = {key: value for key, value in flatten({"model": fields}).items() if value is not None}
+    for path, name in _SHORT.items():
+        if isinstance(said.get(path), str):
+            said[f"{path}.{name}"] = said.pop(path)
+    heads = "model.transformer.num_heads"
+    if isinstance(said.get(heads), tuple):
+        said["model.transformer.heads_by_layer"] = said.pop(heads)
+    return {key: value for key, value in said.items() if key in KEYS}
+
+
+def starting_variables(experiment: Experiment) -> dict[str, trees.Tree] | None:
+    """Returns the pretrained variables of a run's model, with a new head; None from scratch.
+
+    The head starts from zeros, and positions are resized to the images (both as officially).
+
+    Raises:
+      CheckpointError: weights that do not fit the model.
+    """
+    source, size = weights_of(experiment.config), experiment.preprocess.size
+    if source is None:
+        return None
+    fields: Fields = model_fields(experiment.config)
+    loaded = open_pretrained(source, len(experiment.class_names), size, **fields)
+    wanted = shapes_of(experiment.model, size)
+    found = {path: array.shape for path, array in trees.flatten(loaded.variables["params"]).items()}
+    if found != wanted:
+        differ = sorted(wanted.items() ^ found.items())[:3]
+        raise CheckpointError(f"{source}: not the weights of the model of this config: {differ}")
+    return loaded.variables
