@@ -18,7 +18,10 @@ FLOORS = (
         *("state", "step", "experiment", "contact_sheet", "evaluate"),
         *("origin", "pretrained", "finetune", "release"),
     ),
-    ("run", "train", "predict", "listing", "inspection", "inspection_table"),
+    (
+        *("run", "train", "predict", "benchmark"),
+        *("listing", "inspection", "inspection_table"),
+    ),
     ("commands", "main", "__init__"),
 )
 # Neither may know the other, though one stands above.

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax import metrics, trees
-from vit_jax.data.pipeline import Batch, Feed, ahead
+from vit_jax.data.filling import ahead
+from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.experiment import Arrays, check_classes, evaluation_feed
 from vit_jax.mesh import make_mesh, replicated

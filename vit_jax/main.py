@@ -12,6 +12,7 @@ from vit_jax.errors import CheckpointError, ConfigError, VitJaxError, nearest
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
+_TAKE_SETTINGS = ("train", "benchmark")  # the commands with --config.KEY=VALUE flags
 
 
 def run() -> None:
@@ -51,7 +52,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 2
     options, rest = parser.parse_known_args(arguments)
     for flag in rest:
-        if options.command != "train" or not _is_override(flag):
+        if options.command not in _TAKE_SETTINGS or not _is_override(flag):
             hint = nearest(flag.split("=")[0], _flags_of(commands[options.command]))
             raise ConfigError(f"{flag}: no such flag of {options.command}{hint}")
     return options.run(options, rest)
@@ -88,7 +89,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 
 def _flags_of(parser: argparse.ArgumentParser) -> list[str]:
-    return [flag for action in parser._actions for flag in action.option_strings]
+    """Returns the flags of a command, and of the commands below it."""
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            flags += [flag for below in action.choices.values() for flag in _flags_of(below)]
+    return flags
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.data import imagenet
-from vit_jax.data.decoding import decode
+from vit_jax.data.decoding import decode_pixels
 from vit_jax.errors import CheckpointError, DataError
 from vit_jax.pretrained import Pretrained, Trained, load_run, open_pretrained
 from vit_jax.workdir import is_run
@@ -80,7 +80,7 @@ def predict(
         chunk = paths[start : start + batch]
         images = np.zeros((batch, *trained.preprocess.size, 3), np.uint8)  # one compiled size
         images[: len(chunk)] = [
-            trained.preprocess.pixels(decode(_read(path), path)) for path in chunk
+            trained.preprocess.pixels(decode_pixels(_read(path), path)) for path in chunk
         ]
         rows = np.asarray(probabilities(jnp.asarray(images)))
         if rows.ndim != 2:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.data import pictures
-from vit_jax.data.decoding import crop_and_resize, decode
+from vit_jax.data.decoding import crop_and_resize, decode, training_crop
 from vit_jax.errors import DataError
 
 PIXELS = pictures.noise(16, 24)
@@ -332,24 +332,49 @@ def test_no_warning_leaks_from_any_thread(tmp_path):
     assert "exceeds limit" not in refused  # which is the text of Pillow's warning
 
 
-@pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("box", [(0.0, 0.0, 24.0, 16.0), (3.0, 2.0, 13.0, 9.0)])
-def test_a_box_of_whole_pixels_is_cut_out_exactly(box, antialias):
+def test_a_box_of_whole_pixels_is_cut_out_exactly(box):
     left, top, right, bottom = map(int, box)
-    size = bottom - top, right - left
-    cut = crop_and_resize(Image.fromarray(PIXELS), box, size, antialias=antialias)
-    np.testing.assert_array_equal(cut, PIXELS[top:bottom, left:right])
+    size, expected = (bottom - top, right - left), PIXELS[top:bottom, left:right]
+    np.testing.assert_array_equal(crop_and_resize(PIXELS, box, size), expected)
+    for antialias in (False, True):
+        cut = training_crop(PIXELS, box, size, antialias=antialias)
+        np.testing.assert_array_equal(cut, expected)
+
+
+ROW = np.repeat(np.array([0, 100, 200, 40], np.uint8)[None, :, None], 3, axis=-1)
 
 
 def test_bilinear_values_by_hand():
-    row = Image.fromarray(np.array([[0, 100, 200, 40]], np.uint8)).convert("RGB")
-
-    def resized(left, right, count, antialias=False):
-        box = (left, 0.0, right, 1.0)
-        return crop_and_resize(row, box, (1, count), antialias=antialias)[0, :, 0].tolist()
+    def resized(left, right, count):
+        return crop_and_resize(ROW, (left, 0.0, right, 1.0), (1, count))[0, :, 0].tolist()
 
     assert resized(0.0, 4.0, 2) == [50, 120]  # centres fall between two pixels
     assert resized(0.0, 2.0, 4) == [0, 25, 75, 125]  # the last reaches beyond the box
     assert resized(0.5, 3.5, 3) == [50, 150, 120]
+
+
+def test_training_crops_by_hand():
+    def crop(left, right, count, antialias=False):
+        box = (left, 0.0, right, 1.0)
+        return training_crop(ROW, box, (1, count), antialias=antialias)[0, :, 0].tolist()
+
+    assert crop(0.0, 4.0, 2) == [50, 120]
+    assert crop(0.0, 2.0, 4) == [0, 25, 75, 100]  # nothing beyond the box is seen
+    assert crop(0.6, 2.6, 2) == [100, 200]  # rounded to whole pixels
+    assert crop(3.9, 4.0, 1) == [40]  # of a sliver one pixel is left
     # Triangles of base 4 about 1 and 3, cut at the border: weights 3, 3, 1 and 1, 3, 3.
-    assert resized(0.0, 4.0, 2, antialias=True) == [round(500 / 7), round(820 / 7)]
+    assert crop(0.0, 4.0, 2, antialias=True) == [round(500 / 7), round(820 / 7)]
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 90.0, 70.0), (31.0, 3.0, 52.0, 24.0)])
+@pytest.mark.parametrize("size", [(16, 16), (64, 40)])
+def test_a_training_crop_is_the_official_one_to_a_grey_level(box, size):
+    """Officially the crop is cut out and then resized, so that its edge repeats."""
+    pixels = pictures.noise(70, 90)
+    left, top, right, bottom = box
+    part = pixels[int(top) : int(bottom), int(left) : int(right)]
+    expected = crop_and_resize(part, (0.0, 0.0, right - left, bottom - top), size)
+    cut = training_crop(pixels, box, size, antialias=False)
+    assert np.abs(cut.astype(int) - expected).max() <= 1
+    assert (cut != expected).mean() < 0.2

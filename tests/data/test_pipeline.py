@@ -145,9 +145,10 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone(mixed):
 
 def test_a_crop_is_the_box_of_its_example(mixed):
     for (epoch, index), pixels in _crops(mixed, 8, 3, seed=9).items():
-        image = decoding.decode(mixed[index][0], "")
-        box = random_box(example_generator(9, epoch, index), image.size, AREA)
-        expected = decoding.crop_and_resize(image, box, (8, 8), antialias=False)
+        image = decoding.decode_pixels(mixed[index][0], "")
+        size = (image.shape[1], image.shape[0])
+        box = random_box(example_generator(9, epoch, index), size, AREA)
+        expected = decoding.training_crop(image, box, (8, 8), antialias=False)
         np.testing.assert_array_equal(pixels, expected)
 
 
@@ -265,3 +266,42 @@ def test_abandoned_batches_leave_the_others_as_they_are(mixed):
         next(feed.training(0, 1000))
         next(feed.evaluation())
     assert _equal(feed.training(0, 4), expected) == 4
+
+
+COST = """
+import gc, os, resource, sys, threading, time
+from tests.data import pictures
+from vit_jax.data.folder import open_folder
+from vit_jax.data.preprocess import Preprocess
+
+source = open_folder(sys.argv[1], "train")
+feed = pictures.feed(source, 32, threads=8, preprocess=Preprocess((224, 224)), crop_area=(0.05, 1))
+handles = lambda: len(os.listdir("/proc/self/fd"))
+for batch in feed.training(0, 2):
+    pass
+before = handles()
+for _ in range(3):
+    for batch in feed.training(0, 20):
+        pass
+    next(feed.training(0, 10**6))
+    for batch in feed.evaluation():
+        pass
+gc.collect()
+for _ in range(100):
+    if threading.active_count() == 1:
+        break
+    time.sleep(0.05)
+print(handles() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the handles in /proc")
+def test_a_loader_of_eight_threads_leaks_no_handles_and_stays_small(mixed, tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", COST, str(tmp_path)],
+        cwd=golden.REPOSITORY, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    handles, megabytes = map(int, ran.stdout.split())
+    assert handles == 0
+    assert megabytes < 1024

@@ -5,34 +5,32 @@ for training `epoch` (b,), which is how often the example came before, and `inde
 evaluation `mask` (b,), which is 0 for padding.
 """
 
-import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from PIL import Image
 
 from vit_jax.data import decoding, sampling
 from vit_jax.data.augment_host import ALTER, example_generator, random_box
 from vit_jax.data.balanced import ClassBalance
+from vit_jax.data.filling import Rows, ahead, filled
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource, Source
 from vit_jax.mesh import local_rows, replicated
 
-T = TypeVar("T")
-
 Batch = dict[str, jax.Array]
-Rows = dict[str, np.ndarray]  # what is known of a batch before decoding
-Row = dict[str, int]  # one entry of it
-Decoder = Callable[[Row], dict[str, Any]]  # adds what is known of the entry after decoding
+Row = dict[str, int]  # one row of a batch, before decoding
+Decoder = Callable[[Row], dict[str, Any]]  # adds what is known of it after decoding
 Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # changes an image at random
+
+_ALIGNMENT = 64  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +71,20 @@ class Feed:
       batch: images a batch, over all processes.
       resident: whether the images lie on the device whole; then the crop is left to the step. Not
         so where the host is to alter them.
+      resident_bytes: what these images took to send; 0 for others.
+      sent_bytes, sent_rows: what this process has sent to its devices since, batch by batch.
     """
 
     def __init__(self, source: Source, batch: int, loading: Loading):
         self.source, self.batch, self.loading = source, batch, loading
         self.resident = isinstance(source, ArraySource) and loading.alter is None
         self._balance = ClassBalance(source.labels) if loading.balanced else None
+        self.sent_bytes = self.sent_rows = self.resident_bytes = 0
         self._reader = Reader(source, loading.bad_limit)
         self._rows = local_rows(loading.sharding, batch)
         if isinstance(source, ArraySource) and self.resident:
             whole = replicated(loading.sharding.mesh)
+            self.resident_bytes = source.images.nbytes
             self._images = jax.make_array_from_process_local_data(whole, source.images)
             self._gather = jax.jit(_gather, out_shardings=loading.sharding)
 
@@ -137,9 +139,24 @@ class Feed:
         if self.resident or not steps:
             made = (self._resident_batch(rows(step)) for step in steps)
         else:
-            decoded = _DecodedRows(steps, rows, decode)
-            made = (self._put(batch) for batch in decoded.batches(self.loading))
+            # What is sent has left the host's hands; what is being decoded is `prefetch` ahead.
+            return ahead(map(self._put, self._decoded(map(rows, steps), decode)), 1)
         return ahead(made, self.loading.prefetch)
+
+    def _decoded(self, rows: Iterable[Rows], decode: Decoder) -> Iterator[Rows]:
+        """Yields this process's share of each batch, with images."""
+
+        def blank(known: Rows) -> Rows:
+            count = len(known["index"])
+            image = _aligned((count, *self.loading.preprocess.size, 3))
+            return {**known, "image": image, "label": np.empty(count, np.int32)}
+
+        def fill(batch: Rows, place: int) -> None:
+            row = {name: int(batch[name][place]) for name in ("epoch", "index") if name in batch}
+            for name, value in decode(row).items():
+                batch[name][place] = value
+
+        return filled(map(blank, rows), fill, self.loading.threads, self.loading.prefetch)
 
     def _resident_batch(self, rows: Rows) -> Batch:
         assert isinstance(self.source, ArraySource)
@@ -154,23 +171,30 @@ class Feed:
     def _put(self, rows: Rows) -> Batch:
         """Sends this process's rows to the devices that hold its share of the batch."""
         put = functools.partial(jax.make_array_from_process_local_data, self.loading.sharding)
+        self.sent_bytes += sum(value.nbytes for value in rows.values())
+        self.sent_rows += len(rows["index"])
         return {name: put(value, (self.batch, *value.shape[1:])) for name, value in rows.items()}
 
     def _training_example(self, row: Row) -> dict[str, Any]:
-        image, label = self._reader.read_or_next(row["index"])
-        pixels = self._training_crop(image, row)
+        crop = functools.partial(self._training_crop, row)
+        pixels, label = self._reader.read_or_next(row["index"], crop)
         if self.loading.alter is not None:
             place = self.loading.seed, row["epoch"], row["index"]
             pixels = self.loading.alter(pixels, example_generator(*place, ALTER))
         return {"image": pixels, "label": np.int32(label)}
 
-    def _training_crop(self, image: Image.Image, row: Row) -> np.ndarray:
+    def _training_crop(self, row: Row, data: bytes | np.ndarray, name: str) -> np.ndarray:
         area, preprocess = self.loading.crop_area, self.loading.preprocess
         if area is None:  # the central crop of `preprocess.resize` is for evaluation only
-            return dataclasses.replace(preprocess, resize=None).pixels(image)
-        generator = example_generator(self.loading.seed, row["epoch"], row["index"])
-        box = random_box(generator, image.size, area)
-        return decoding.crop_and_resize(image, box, preprocess.size, antialias=preprocess.antialias)
+            whole = dataclasses.replace(preprocess, resize=None)
+            return whole.pixels(decoding.decode_pixels(data, name))
+
+        def choose(size: tuple[int, int]) -> decoding.Box:
+            generator = example_generator(self.loading.seed, row["epoch"], row["index"])
+            return random_box(generator, size, area)
+
+        pixels, box = decoding.decode_box(data, name, choose)
+        return decoding.training_crop(pixels, box, preprocess.size, antialias=preprocess.antialias)
 
     def _evaluation_example(self, row: Row) -> dict[str, Any]:
         found, preprocess = self._reader.read(row["index"]), self.loading.preprocess
@@ -190,7 +214,7 @@ def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = N
     if isinstance(source, ArraySource):
         return source
     reader = Reader(source, bad_limit)
-    first = np.asarray(reader.read_or_next(0)[0])
+    first = reader.read_or_next(0)[0]
     if first.nbytes * len(source) > limit:
         return source
     images = np.zeros((len(source), *first.shape), np.uint8)
@@ -201,9 +225,9 @@ def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = N
         if found is None:
             return True
         image, labels[index] = found
-        if image.size != (first.shape[1], first.shape[0]):
+        if image.shape != first.shape:
             return False
-        images[index] = np.asarray(image)
+        images[index] = image
         return True
 
     if not _all_in_threads(fill, len(source), threads):
@@ -220,41 +244,12 @@ def _all_in_threads(function: Callable[[int], bool], count: int, threads: int) -
     return True
 
 
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns empty pixels that begin where a CPU device can take them over without a copy."""
+    memory = np.empty(math.prod(shape) + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + math.prod(shape)].reshape(shape)
+
+
 def _gather(images: jax.Array, indices: jax.Array) -> jax.Array:
     return images[indices]
-
-
-class _DecodedRows:
-    """The rows of some steps with their images, decoded when asked for: a Grain source."""
-
-    def __init__(self, steps: range, rows: Callable[[int], Rows], decode: Decoder):
-        self._steps, self._decode = steps, decode
-        self._rows = functools.lru_cache(maxsize=64)(rows)
-        self._batch = len(rows(steps[0])["index"])
-
-    def __len__(self) -> int:
-        return len(self._steps) * self._batch
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        step, place = divmod(int(index), self._batch)
-        row = {name: values[place] for name, values in self._rows(self._steps[step]).items()}
-        return {**row, **self._decode({name: int(value) for name, value in row.items()})}
-
-    def batches(self, loading: Loading) -> Iterable[Rows]:
-        """Returns whole batches in order, read ahead by Grain's threads."""
-        ahead = grain.ReadOptions(
-            num_threads=loading.threads,
-            # Grain leaves threads idle, and says so, where it may hold fewer examples than threads.
-            prefetch_buffer_size=max(loading.prefetch * self._batch, loading.threads),
-        )
-        return grain.MapDataset.source(self).to_iter_dataset(ahead).batch(self._batch)
-
-
-def ahead(made: Iterable[T], count: int) -> Iterator[T]:
-    """Yields what is made in order, with `count` more already under way, and never more."""
-    waiting: collections.deque[T] = collections.deque()
-    for one in made:
-        waiting.append(one)
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting

@@ -68,12 +68,14 @@ class Preprocess:
         pixels = np.stack([self.pixels(_opened(picture)) for picture in listed])
         return self.normalize(jnp.asarray(pixels))
 
-    def pixels(self, image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    def pixels(self, image: Image.Image | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Returns an RGB image of any size as the uint8 pixels that `normalize` takes."""
         if not self.antialias:
-            box = central_box(image.size, self.size, self.resize)
-            return decoding.crop_and_resize(image, box, self.size, antialias=False)
+            array = np.asarray(image)
+            box = central_box((array.shape[1], array.shape[0]), self.size, self.resize)
+            return decoding.crop_and_resize(array, box, self.size)
         # Smoothing looks beyond the edges of the crop, so the crop comes last.
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         resized, (left, top) = central_crop(image.size, self.size, self.resize)
         image = image.resize(resized, _PILLOW[self.interpolation])
         return np.asarray(image.crop((left, top, left + self.size[1], top + self.size[0])))
@@ -125,11 +127,11 @@ def _are_many(pictures: Any) -> bool:
     return not isinstance(pictures, (str, Path, Image.Image))
 
 
-def _opened(picture: Picture) -> Image.Image:
-    """Returns an RGB image."""
+def _opened(picture: Picture) -> Image.Image | np.ndarray:
+    """Returns an RGB image, in whichever form it came."""
     if isinstance(picture, (str, Path)):
         try:
-            return decoding.decode(Path(picture).read_bytes(), str(picture))
+            return decoding.decode_pixels(Path(picture).read_bytes(), str(picture))
         except OSError as error:
             raise DataError(f"{picture}: cannot be read: {error.strerror}") from error
     if isinstance(picture, Image.Image):
@@ -140,7 +142,7 @@ def _opened(picture: Picture) -> Image.Image:
             f"an array of {array.dtype}{list(array.shape)} is no image: give uint8 RGB pixels, "
             "height × width × 3"
         )
-    return Image.fromarray(array)
+    return array
 
 
 def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | None) -> decoding.Box:

@@ -1,17 +1,20 @@
-"""Examples of a source as RGB images, and what becomes of those that cannot be read."""
+"""Examples of a source as RGB pixels, and what becomes of those that cannot be read."""
 
 import logging
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
-from PIL import Image
+from jaxtyping import Int32, UInt8
 
-from vit_jax.data.decoding import decode
+from vit_jax.data.decoding import decode_pixels
 from vit_jax.data.sources import Source
 from vit_jax.errors import DataError
 
-Example = tuple[Image.Image, int]  # an image and its label
+Pixels = UInt8[np.ndarray, "h w 3"]
+Decode = Callable[[Any, str], Pixels]
+Example = tuple[Pixels, int]  # an image and its label
 
 
 class Reader:
@@ -32,8 +35,12 @@ class Reader:
         """Number of examples found unreadable so far."""
         return len(self._bad)
 
-    def read(self, index: int) -> Example | None:
+    def read(self, index: int, decode: Decode = decode_pixels) -> Example | None:
         """Returns an example, or None for one that is skipped.
+
+        Args:
+          index: its place in the source.
+          decode: takes the content of an image, or its pixels, and its name for an error.
 
         Raises:
           DataError: it cannot be read, and none, or no more, are to be skipped.
@@ -47,13 +54,13 @@ class Reader:
             self._skip(index, error)
             return None
 
-    def read_or_next(self, index: int) -> Example:
+    def read_or_next(self, index: int, decode: Decode = decode_pixels) -> Example:
         """Returns an example, or for one that is skipped the next one that can be read.
 
         After the last comes the first. What stands in for an example follows from the files alone,
         so that order and resume stay exact.
         """
-        while (found := self.read(index)) is None:
+        while (found := self.read(index, decode)) is None:
             index = (index + 1) % len(self._source)
         return found
 

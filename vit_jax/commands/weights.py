@@ -1,73 +1,14 @@
-"""The commands of `vit_jax`: for each its purpose, its arguments and what it runs."""
+"""Commands about models and weights: predict, models, inspect, convert."""
 
 import argparse
 import json
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from vit_jax.commands.command import Command
 from vit_jax.errors import ConfigError
 
 # Every other import waits for its command: help and usage errors must be instant.
-
-
-class Command(NamedTuple):
-    """One command.
-
-    Attributes:
-      name, purpose, example: for the reader.
-      add_arguments: declares what the command takes.
-      run: takes the parsed arguments and the `--config.key=value` flags; returns the exit code.
-    """
-
-    name: str
-    purpose: str
-    example: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace, list[str]], int]
-
-
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", required=True, help="recipe.py[:argument], a shipped recipe, or config.json"
-    )
-    parser.add_argument("--workdir", required=True, help="folder for checkpoints and metrics")
-    parser.add_argument(
-        "--distributed", action="store_true", help="one of several processes: ask the cluster"
-    )
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
-    parser.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
-    parser.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
-
-
-def _train(options: argparse.Namespace, overrides: list[str]) -> int:
-    from vit_jax.recipes import load_config
-
-    config = load_config(options.config, overrides)
-    explicit = (options.coordinator, options.processes, options.process)
-    if options.distributed or explicit != (None, None, None):
-        from vit_jax import processes
-
-        processes.join(*explicit)
-    from vit_jax.train import train
-
-    return train(config, options.workdir).exit_code
-
-
-def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", required=True, help="workdir of a run")
-
-
-def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax.evaluate import evaluate_run
-    from vit_jax.loggers import score_line
-    from vit_jax.pretrained import load_run
-
-    trained = load_run(options.workdir)
-    scores, count = evaluate_run(trained)
-    print(score_line(scores, count))
-    print(f"checkpoint  {trained.workdir.given}/checkpoints/{trained.step}")
-    return 0
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
@@ -201,47 +142,34 @@ def _image_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-COMMANDS = (
-    Command(
-        "train",
-        "train a model, or go on with a run: the same command again resumes",
-        "vit_jax train --config=digits --workdir=runs/digits --config.base_lr=0.001",
-        _train_arguments,
-        _train,
-    ),
-    Command(
-        "evaluate",
-        "score a trained model on its test split",
-        "vit_jax evaluate --workdir=runs/digits",
-        _evaluate_arguments,
-        _evaluate,
-    ),
-    Command(
-        "predict",
-        "name the most probable classes of images",
-        "vit_jax predict --checkpoint=deit_tiny_patch16_224.fb_in1k photo.jpg",
-        _predict_arguments,
-        _predict,
-    ),
-    Command(
-        "models",
-        "list models and recipes, or published weights; show what one model is made of",
-        "vit_jax models ViT-B_16 --size=384",
-        _models_arguments,
-        _models,
-    ),
-    Command(
-        "inspect",
-        "show what weights hold: format, model, numbers of each layer, all that is strange",
-        "vit_jax inspect B_16.npz",
-        _inspect_arguments,
-        _inspect,
-    ),
-    Command(
-        "convert",
-        "write weights in another format: for timm, transformers, big_vision or the official code",
-        "vit_jax convert runs/photos photos_timm --to=timm",
-        _convert_arguments,
-        _convert,
-    ),
+PREDICT = Command(
+    "predict",
+    "name the most probable classes of images",
+    "vit_jax predict --checkpoint=deit_tiny_patch16_224.fb_in1k photo.jpg",
+    _predict_arguments,
+    _predict,
+)
+
+MODELS = Command(
+    "models",
+    "list models and recipes, or published weights; show what one model is made of",
+    "vit_jax models ViT-B_16 --size=384",
+    _models_arguments,
+    _models,
+)
+
+INSPECT = Command(
+    "inspect",
+    "show what weights hold: format, model, numbers of each layer, all that is strange",
+    "vit_jax inspect B_16.npz",
+    _inspect_arguments,
+    _inspect,
+)
+
+CONVERT = Command(
+    "convert",
+    "write weights in another format: for timm, transformers, big_vision or the official code",
+    "vit_jax convert runs/photos photos_timm --to=timm",
+    _convert_arguments,
+    _convert,
 )

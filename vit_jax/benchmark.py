@@ -1,0 +1,198 @@
+"""How fast this machine does what a config asks for: `vit_jax benchmark`."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import rich.box
+import rich.console
+import rich.table
+
+from vit_jax.checkpoints.store import Store
+from vit_jax.config import Config
+from vit_jax.data.augment_host import example_generator, random_box
+from vit_jax.data.decoding import decode_pixels, training_crop
+from vit_jax.data.pipeline import Batch, Feed
+from vit_jax.errors import ConfigError
+from vit_jax.experiment import Experiment, build
+from vit_jax.loggers import Console, Throughput
+from vit_jax.run import Run
+from vit_jax.signals import StopSignals
+
+_ENDLESS = 10**9  # steps: more than anybody waits for
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSpeed:
+    """Batches of one split, made for a device that does nothing else.
+
+    Attributes:
+      images_per_second: by the clock.
+      images_per_second_per_core: by the processor time of all threads.
+      bytes_to_device_per_image: pixels, where they are sent, label and row numbers.
+    """
+
+    images_per_second: float
+    images_per_second_per_core: float
+    bytes_to_device_per_image: float
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpeed:
+    """What `benchmark input` found.
+
+    Attributes:
+      images_per_second, bytes_to_device_per_image: of training batches, as in `splits`.
+      wait_fraction: share of the time of training steps in which the loop stood waiting for a
+        batch, which is the most that the device can have waited.
+      training_images_per_second: of these steps.
+      resident: whether the images lie on the device whole.
+      resident_bytes: what was sent there at the start.
+      splits: {"train": …, "test": …}.
+      stages: {stage: milliseconds of one core for a training image}; empty where images are not
+        decoded while training.
+    """
+
+    images_per_second: float
+    bytes_to_device_per_image: float
+    wait_fraction: float
+    training_images_per_second: float
+    resident: bool
+    resident_bytes: int
+    splits: dict[str, SplitSpeed]
+    stages: dict[str, float]
+
+    def to_json(self) -> str:
+        """Returns all figures as one JSON object."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+
+def benchmark_input(config: Config, seconds: float = 5.0) -> InputSpeed:
+    """Measures the input pipeline of a config, alone and in training steps that are really taken.
+
+    Args:
+      config: all settings.
+      seconds: how long each of its measurements takes, at least.
+
+    Raises:
+      ConfigError, DataError: as `train`.
+    """
+    if seconds <= 0:
+        raise ConfigError(f"--seconds={seconds:g}: must be positive")
+    experiment = build(config)
+    train, test = experiment.train, experiment.test
+    splits = {
+        "train": _speed(train, lambda: train.training(0, _ENDLESS), seconds),
+        "test": _speed(test, test.evaluation, seconds),
+    }
+    running = _training(experiment, seconds)
+    return InputSpeed(
+        images_per_second=splits["train"].images_per_second,
+        bytes_to_device_per_image=splits["train"].bytes_to_device_per_image,
+        wait_fraction=running["wait_fraction"],
+        training_images_per_second=running["images_per_second"],
+        resident=train.resident,
+        resident_bytes=train.resident_bytes + test.resident_bytes,
+        splits=splits,
+        stages={} if train.resident else _stages(train, seconds),
+    )
+
+
+def _speed(feed: Feed, start: Callable[[], Iterator[Batch]], seconds: float) -> SplitSpeed:
+    """Takes batches until the time is over; a split that ends before is begun again."""
+    batches = itertools.chain.from_iterable(start() for _ in itertools.count())
+    for _ in range(feed.loading.prefetch + 2):  # compiled, and as far ahead as it will be
+        jax.block_until_ready(next(batches))
+    images, (sent, rows) = 0, (feed.sent_bytes, feed.sent_rows)
+    clock, processor = time.perf_counter(), time.process_time()
+    while images == 0 or time.perf_counter() - clock < seconds:
+        jax.block_until_ready(next(batches))
+        images += feed.batch
+    return SplitSpeed(
+        images / (time.perf_counter() - clock),
+        images / max(time.process_time() - processor, 1e-9),
+        (feed.sent_bytes - sent) / max(feed.sent_rows - rows, 1),
+    )
+
+
+def _training(experiment: Experiment, seconds: float) -> dict[str, float]:
+    """Takes training steps as the loop of `train` does, and returns what its log would say."""
+    speed, before, end = Throughput(), None, 0.0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        StopSignals() as signals,
+        Store(Path(folder), keep=1) as store,
+        contextlib.closing(_timed(experiment.train, speed)) as batches,
+    ):
+        run = Run(experiment, store, signals)
+        state = run.start(Console(quiet=True))
+        for step, batch in enumerate(batches):
+            state, measured = run.step(state, batch)
+            jax.device_get(before)  # the metrics of the step before, as in the loop
+            before = measured
+            if step == 1:  # the first step was compiled
+                jax.block_until_ready(state)
+                speed.read()
+                end = time.perf_counter() + seconds
+            if signals.received is not None or (step > 2 and time.perf_counter() > end):
+                break
+        jax.block_until_ready(state)
+    return speed.read()
+
+
+def _timed(feed: Feed, speed: Throughput) -> Generator[Batch, None, None]:
+    batches = feed.training(0, _ENDLESS)
+    while True:
+        start = time.perf_counter()
+        batch = next(batches)
+        speed.count(feed.batch, time.perf_counter() - start)
+        yield batch
+
+
+def _stages(feed: Feed, seconds: float) -> dict[str, float]:
+    """Returns the milliseconds that each stage of a training image takes on one core."""
+    source, preprocess = feed.source, feed.loading.preprocess
+    area = feed.loading.crop_area or (1.0, 1.0)
+    marks, end = [], time.perf_counter() + seconds
+    for index in itertools.cycle(np.random.default_rng(0).permutation(len(source)).tolist()):
+        start = time.thread_time()
+        data, _ = source[index]
+        read = time.thread_time()
+        pixels = decode_pixels(data, source.name(index))
+        decoded = time.thread_time()
+        box = random_box(example_generator(0, 0, index), (pixels.shape[1], pixels.shape[0]), area)
+        training_crop(pixels, box, preprocess.size, antialias=preprocess.antialias)
+        marks.append((start, read, decoded, time.thread_time()))
+        if time.perf_counter() > end:
+            break
+    means = 1000 * np.diff(marks, axis=1).mean(axis=0)
+    return dict(zip(("read", "decode", "crop"), means.tolist(), strict=True))
+
+
+def print_input(speed: InputSpeed) -> None:
+    """Prints the figures as tables."""
+    console = rich.console.Console(highlight=False, soft_wrap=True)
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    table.add_column("split", no_wrap=True)
+    for heading in ("images/s", "images/s a core", "bytes to the device an image"):
+        table.add_column(heading, justify="right")
+    for name, split in speed.splits.items():
+        numbers = dataclasses.astuple(split)
+        table.add_row(name, *(f"{number:,.0f}" for number in numbers))
+    console.print(table)
+    if speed.resident:
+        console.print(f"  images on the device whole: {speed.resident_bytes:,} bytes, sent once")
+    if speed.stages:
+        parts = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in speed.stages.items())
+        console.print(f"  a training image, on one core: {parts}")
+    console.print(
+        f"  training steps: {speed.training_images_per_second:,.0f} images/s, of whose time "
+        f"{speed.wait_fraction:.1%} was spent waiting for input"
+    )

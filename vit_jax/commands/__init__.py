@@ -1,0 +1,10 @@
+"""The commands of `vit_jax`: for each its purpose, its arguments and what it runs."""
+
+from vit_jax.commands.command import Command
+from vit_jax.commands.data import BENCHMARK, PACK
+from vit_jax.commands.runs import EVALUATE, TRAIN
+from vit_jax.commands.weights import CONVERT, INSPECT, MODELS, PREDICT
+
+__all__ = ["COMMANDS", "Command"]
+
+COMMANDS = (TRAIN, EVALUATE, PREDICT, MODELS, INSPECT, CONVERT, PACK, BENCHMARK)

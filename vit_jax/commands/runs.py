@@ -1,0 +1,67 @@
+"""Commands about runs: train, evaluate."""
+
+import argparse
+
+from vit_jax.commands.command import Command
+
+# Every other import waits for its command: help and usage errors must be instant.
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", required=True, help="recipe.py[:argument], a shipped recipe, or config.json"
+    )
+    parser.add_argument("--workdir", required=True, help="folder for checkpoints and metrics")
+    parser.add_argument(
+        "--distributed", action="store_true", help="one of several processes: ask the cluster"
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    parser.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
+    parser.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
+
+
+def _train(options: argparse.Namespace, overrides: list[str]) -> int:
+    from vit_jax.recipes import load_config
+
+    config = load_config(options.config, overrides)
+    explicit = (options.coordinator, options.processes, options.process)
+    if options.distributed or explicit != (None, None, None):
+        from vit_jax import processes
+
+        processes.join(*explicit)
+    from vit_jax.train import train
+
+    return train(config, options.workdir).exit_code
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", required=True, help="workdir of a run")
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
+    from vit_jax.evaluate import evaluate_run
+    from vit_jax.loggers import score_line
+    from vit_jax.pretrained import load_run
+
+    trained = load_run(options.workdir)
+    scores, count = evaluate_run(trained)
+    print(score_line(scores, count))
+    print(f"checkpoint  {trained.workdir.given}/checkpoints/{trained.step}")
+    return 0
+
+
+TRAIN = Command(
+    "train",
+    "train a model, or go on with a run: the same command again resumes",
+    "vit_jax train --config=digits --workdir=runs/digits --config.base_lr=0.001",
+    _train_arguments,
+    _train,
+)
+
+EVALUATE = Command(
+    "evaluate",
+    "score a trained model on its test split",
+    "vit_jax evaluate --workdir=runs/digits",
+    _evaluate_arguments,
+    _evaluate,
+)

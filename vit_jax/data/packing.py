@@ -1,0 +1,89 @@
+"""A dataset as small JPEG files: an image folder that loads about twice as fast as photographs.
+
+Files are kept as JPEG, so that ImageNet at 256 px takes 30 GB and everything reads it; raw pixels
+would load three times as fast again, and take ten times the space.
+"""
+
+import dataclasses
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vit_jax.data.decoding import decode
+from vit_jax.data.sources import Source
+from vit_jax.errors import DataError
+
+_AT_ONCE = 1024  # images handed to the threads together
+_JPEG = b"\xff\xd8\xff"
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """What was written: images, and their bytes in all."""
+
+    images: int
+    bytes: int
+
+
+def pack(
+    source: Source,
+    target: Path,
+    size: int = 256,
+    quality: int = 85,
+    threads: int = 4,
+) -> Packed:
+    """Writes the examples of a split as `target/CLASS/NUMBER.jpg`.
+
+    The number is the place in the source, so that examples keep their order within a class. Files
+    that are there already are not written again: the same call goes on where another stopped.
+
+    Args:
+      source: the split.
+      target: its folder.
+      size: the shorter side of each image, in pixels. A smaller image keeps its size, and a JPEG
+        that is not larger is copied as it is.
+      quality: of the JPEG files, up to 95.
+      threads: how many decode and encode.
+
+    Raises:
+      DataError: an image cannot be read, or the name of a class cannot be that of a folder.
+    """
+    for name in source.class_names:
+        if not name or name.startswith(".") or set(name) & set("/\\\0"):
+            raise DataError(f"class {name!r} cannot name a folder; rename it in the source")
+        (target / name).mkdir(parents=True, exist_ok=True)
+    total = 0
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(source), _AT_ONCE):
+            numbers = range(start, min(start + _AT_ONCE, len(source)))
+            total += sum(pool.map(lambda i: _pack_one(source, i, target, size, quality), numbers))
+    return Packed(len(source), total)
+
+
+def _pack_one(source: Source, index: int, target: Path, size: int, quality: int) -> int:
+    """Writes one file, whole or not at all, and returns its size."""
+    folder = target / source.class_names[int(source.labels[index])]
+    path = folder / f"{index:08}.jpg"
+    if not path.exists():
+        content = _small(source[index][0], source.name(index), size, quality)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        partial.write_bytes(content)
+        partial.replace(path)
+    return path.stat().st_size
+
+
+def _small(data: bytes | np.ndarray, name: str, size: int, quality: int) -> bytes:
+    image = decode(data, name)
+    share = size / min(image.size)
+    if share >= 1 and isinstance(data, bytes) and data.startswith(_JPEG):
+        return data
+    if share < 1:
+        width, height = (max(round(side * share), 1) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
