@@ -70,7 +70,7 @@ def _pack_one(source: Source, index: int, target: Path, size: int, quality: int)
     path = folder / f"{index:08}.jpg"
     if not path.exists():
         content = _small(source[index][0], source.name(index), size, quality)
-        partial = path.with_suffix(f".{os.getpid()}.part")
+        partial = folder / f".{index:08}.{os.getpid()}.part"  # hidden: no image of a folder
         partial.write_bytes(content)
         partial.replace(path)
     return path.stat().st_size
