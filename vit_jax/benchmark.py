@@ -11,9 +11,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import rich.box
-import rich.console
-import rich.table
 
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
@@ -25,6 +22,7 @@ from vit_jax.experiment import Experiment, build
 from vit_jax.loggers import Console, Throughput
 from vit_jax.run import Run
 from vit_jax.signals import StopSignals
+from vit_jax.tables import console, table
 
 _ENDLESS = 10**9  # steps: more than anybody waits for
 
@@ -178,21 +176,18 @@ def _stages(feed: Feed, seconds: float) -> dict[str, float]:
 
 def print_input(speed: InputSpeed) -> None:
     """Prints the figures as tables."""
-    console = rich.console.Console(highlight=False, soft_wrap=True)
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-    table.add_column("split", no_wrap=True)
-    for heading in ("images/s", "images/s a core", "bytes to the device an image"):
-        table.add_column(heading, justify="right")
+    out = console()
+    rows = table(None, ["split"], ["images/s", "images/s a core", "bytes to the device an image"])
     for name, split in speed.splits.items():
-        numbers = dataclasses.astuple(split)
-        table.add_row(name, *(f"{number:,.0f}" for number in numbers))
-    console.print(table)
+        rows.add_row(name, *(f"{number:,.0f}" for number in dataclasses.astuple(split)))
+    out.print(rows)
     if speed.resident:
-        console.print(f"  images on the device whole: {speed.resident_bytes:,} bytes, sent once")
+        out.print(f"  images on the device whole: {speed.resident_bytes:,} bytes, sent once")
     if speed.stages:
         parts = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in speed.stages.items())
-        console.print(f"  a training image, on one core: {parts}")
-    console.print(
+        out.print(f"  a training image, on one core: {parts}", soft_wrap=True)
+    out.print(
         f"  training steps: {speed.training_images_per_second:,.0f} images/s, of whose time "
-        f"{speed.wait_fraction:.1%} was spent waiting for input"
+        f"{speed.wait_fraction:.1%} was spent waiting for input",
+        soft_wrap=True,
     )

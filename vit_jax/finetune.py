@@ -58,7 +58,8 @@ def settled(config: Config) -> Config:
     said = _as_settings({**origin.fields, "model_name": known_name(origin.fields)})
     if origin.preprocess is not None:
         said |= {f"pp.{key}": value for key, value in origin.preprocess.to_dict().items()}
-    free = [key for key in FROM_WEIGHTS if key in said and flatten(config)[key] is None]
+    now = flatten(config)
+    free = [key for key in FROM_WEIGHTS if key in said and now[key] is None]
     return changed(config, {key: said[key] for key in free})
 
 
