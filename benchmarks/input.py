@@ -44,7 +44,7 @@ import machine
 from peers import tf_input
 
 from vit_jax.data.arrays import from_arrays
-from vit_jax.data.augment_host import example_generator, random_box
+from vit_jax.data.augment_host import BOX_NUMBERS, example_generator, random_box
 from vit_jax.data.folder import open_folder
 from vit_jax.data.pipeline import Feed, Loading
 from vit_jax.data.preprocess import Preprocess
@@ -116,7 +116,8 @@ def pillow_crop(file: str, generator: np.random.Generator) -> np.ndarray:
     """Returns one image as float32 from -1 to 1."""
     with Image.open(file) as opened:
         image = opened.convert("RGB")
-    left, top, right, bottom = (round(x) for x in random_box(generator, image.size, AREA))
+    numbers = generator.random(BOX_NUMBERS).tolist()
+    left, top, right, bottom = (round(x) for x in random_box(numbers, image.size, AREA))
     image = image.crop((left, top, right, bottom)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     if generator.random() > 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -10,13 +10,18 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 
-# The same programs are compiled again and again, by tests and by the processes they start: each
-# is compiled once. The folder lives as long as the session.
-_CACHE = tempfile.TemporaryDirectory(prefix="vit_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# The same programs are compiled again and again, by tests, by workers and by the processes that
+# tests start: each is compiled once. The folder lives as long as the session, whose first process
+# makes it; the others find it in their environment.
+if "VIT_JAX_TESTS" not in os.environ:
+    _FOLDER = tempfile.TemporaryDirectory(prefix="vit_jax_tests_")
+    os.environ["VIT_JAX_TESTS"] = _FOLDER.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["VIT_JAX_TESTS"], "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-os.environ["VIT_JAX_CACHE"] = os.path.join(_CACHE.name, "vit_jax")  # not in the user's own
+os.environ["VIT_JAX_CACHE"] = os.path.join(  # not in the user's own, nor in another worker's
+    os.environ["VIT_JAX_TESTS"], os.environ.get("PYTEST_XDIST_WORKER", "main")
+)
 
 import jaxtyping
 

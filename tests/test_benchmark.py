@@ -62,7 +62,7 @@ def test_images_on_the_device_are_sent_once(resident):
 
 
 def test_rate_and_wait_are_those_of_a_loader_of_known_speed(photos, monkeypatch):
-    def slow(_, row):
+    def slow(_, row, out):
         time.sleep(0.012)
         return {"image": np.zeros((8, 8, 3), np.uint8), "label": np.int32(row["index"] % 2)}
 

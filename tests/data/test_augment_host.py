@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 
-from vit_jax.data.augment_host import ASPECT, example_generator, random_box
+from vit_jax.data.augment_host import (
+    ASPECT,
+    BOX_NUMBERS,
+    example_generator,
+    example_numbers,
+    random_box,
+)
 
 
 def _boxes(size, area, count=2000):
-    boxes = [random_box(example_generator(0, 0, i), size, area) for i in range(count)]
+    boxes = [random_box(example_numbers(BOX_NUMBERS, 0, 0, i), size, area) for i in range(count)]
     return np.array(boxes).T  # left, top, right, bottom
 
 
@@ -45,7 +51,7 @@ def test_boxes_lie_everywhere_and_have_every_shape():
 
 @pytest.mark.parametrize(("size", "area"), [((100, 100), (1.0, 1.0)), ((1000, 10), (0.9, 1.0))])
 def test_where_no_box_fits_the_whole_image_is_taken(size, area):
-    assert random_box(example_generator(0, 0, 0), size, area) == (0, 0, *size)
+    assert random_box(example_numbers(BOX_NUMBERS, 0, 0, 0), size, area) == (0, 0, *size)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,7 @@ def test_where_no_box_fits_the_whole_image_is_taken(size, area):
 )
 def test_the_box_of_an_example_never_changes(example, expected):
     """A change here would continue interrupted runs with other crops than they began with."""
-    box = random_box(example_generator(*example), (100, 80), (0.05, 1.0))
+    box = random_box(example_numbers(BOX_NUMBERS, *example), (100, 80), (0.05, 1.0))
     assert box == pytest.approx(expected)
 
 
@@ -70,3 +76,11 @@ def test_seed_epoch_and_index_each_give_other_numbers():
 def test_examples_do_not_share_the_numbers_that_order_the_epoch():
     order = np.random.Generator(np.random.Philox(key=[5, 0])).random(100)
     assert not set(order.tolist()) & set(example_generator(5, 0, 0).random(100).tolist())
+
+
+def test_numbers_of_an_example_are_those_of_its_generator_in_any_order():
+    """Each thread has one generator that is set to the example: nothing of the last may stay."""
+    places = [(0, 0, 0), (7, 3, 12345), (0, 0, 0), (2**31, 1, 2)]
+    for place, count in zip(places, (3, 22, 22, 5), strict=True):
+        expected = example_generator(*place).random(count).tolist()
+        assert example_numbers(count, *place) == expected

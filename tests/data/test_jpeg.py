@@ -139,3 +139,17 @@ def test_a_decompression_bomb_is_refused_by_its_header():
     data[place + 5 : place + 9] = struct.pack(">HH", 60_000, 60_000)
     with pytest.raises(DataError, match=r"^bomb\.jpg: .*(more than 134,217,728|exceeds limit)"):
         decode_pixels(bytes(data), "bomb.jpg")
+
+
+def test_memory_that_is_used_again_holds_the_same_pixels():
+    """A large image, then a small one: nothing of the first shows in the second."""
+    large, small = _file(quality=95), _file(subsampling=0)
+    for data in (large, small, large):
+        for bottom in (90.0, 33.3):
+            box = (0.0, 0.0, 70.0, bottom)
+            reused, _ = decode_box(data, "x", lambda _, box=box: box, reuse=True)
+            fresh, _ = decode_box(data, "x", lambda _, box=box: box)
+            np.testing.assert_array_equal(reused, fresh)
+    first, _ = decode_box(large, "x", lambda _: (0.0, 0.0, 70.0, 90.0), reuse=True)
+    decode_box(small, "x", lambda _: (0.0, 0.0, 70.0, 90.0), reuse=True)
+    assert not np.array_equal(first, decode_pixels(large, "x"))  # it was written over, as said

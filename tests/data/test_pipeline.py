@@ -11,7 +11,14 @@ import pytest
 from tests import golden
 from tests.data import pictures
 from vit_jax.data import decoding, sampling
-from vit_jax.data.augment_host import ALTER, alter, example_generator, random_box
+from vit_jax.data.augment_host import (
+    ALTER,
+    BOX_NUMBERS,
+    alter,
+    example_generator,
+    example_numbers,
+    random_box,
+)
 from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.folder import open_folder
 from vit_jax.data.pipeline import hold
@@ -147,8 +154,10 @@ def test_a_crop_is_the_box_of_its_example(mixed):
     for (epoch, index), pixels in _crops(mixed, 8, 3, seed=9).items():
         image = decoding.decode_pixels(mixed[index][0], "")
         size = (image.shape[1], image.shape[0])
-        box = random_box(example_generator(9, epoch, index), size, AREA)
-        expected = decoding.training_crop(image, box, (8, 8), antialias=False)
+        box = random_box(example_numbers(BOX_NUMBERS, 9, epoch, index), size, AREA)
+        expected = decoding.training_crop(
+            image, box, np.empty((8, 8, 3), np.uint8), antialias=False
+        )
         np.testing.assert_array_equal(pixels, expected)
 
 

@@ -1,6 +1,8 @@
 """Training augmentation on the host: random crops, and what Pillow does to the colours."""
 
 import math
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,7 +15,8 @@ from vit_jax.data.randaugment import randaugment
 
 ASPECT = (3 / 4, 4 / 3)  # width over height of a random crop, as officially
 ATTEMPTS = 10
-
+BOX_NUMBERS = 2 * ATTEMPTS + 2
+_LOG_ASPECT = math.log(ASPECT[0]), math.log(ASPECT[1])
 
 # Streams of random numbers. 0 orders the epochs, 3 and 4 the classes (`balanced`).
 CROP, ALTER = 1, 2
@@ -23,6 +26,27 @@ def example_generator(seed: int, epoch: int, index: int, stream: int = CROP) -> 
     """Returns the random numbers that belong to one example in one epoch, and to nothing else."""
     counter = [0, stream, epoch, index]
     return np.random.Generator(np.random.Philox(key=[seed, 0], counter=counter))
+
+
+class _OwnGenerator(threading.local):
+    """A generator for each thread: to set its place takes a sixth of the time of making one."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(key=[0, 0])
+        self.generator = np.random.Generator(self.bits)
+        self.start = self.bits.state
+
+
+_own = _OwnGenerator()
+
+
+def example_numbers(count: int, seed: int, epoch: int, index: int) -> list[float]:
+    """Returns the first numbers, from 0 to 1, of `example_generator` for the crop."""
+    state = _own.start
+    state["state"]["key"][:] = (seed, 0)
+    state["state"]["counter"][:] = (0, CROP, epoch, index)
+    _own.bits.state = state
+    return _own.generator.random(count).tolist()
 
 
 def alter(
@@ -39,26 +63,24 @@ def alter(
     return np.asarray(image)
 
 
-def random_box(
-    generator: np.random.Generator, size: tuple[int, int], area: tuple[float, float]
-) -> Box:
+def random_box(numbers: Sequence[float], size: tuple[int, int], area: tuple[float, float]) -> Box:
     """Returns a box of random area and aspect ratio inside an image ("inception crop").
 
     Szegedy et al., "Going deeper with convolutions", 2015, section 6. Where no box of the drawn
     shape fits in ten attempts, the whole image is taken.
 
     Args:
-      generator: source of randomness.
+      numbers: `BOX_NUMBERS` random ones, from 0 to 1.
       size: (width, height) of the image, in pixels.
       area: (low, high) share of the image that the box covers.
     """
     width, height = size
-    for _ in range(ATTEMPTS):
-        target = generator.uniform(*area) * width * height
-        aspect = math.exp(generator.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+    lowest, highest = _LOG_ASPECT
+    for i in range(0, 2 * ATTEMPTS, 2):  # an attempt that fails has used up two of them
+        target = (area[0] + numbers[i] * (area[1] - area[0])) * width * height
+        aspect = math.exp(lowest + numbers[i + 1] * (highest - lowest))
         box_width, box_height = math.sqrt(target * aspect), math.sqrt(target / aspect)
         if box_width <= width and box_height <= height:
-            left = generator.uniform(0, width - box_width)
-            top = generator.uniform(0, height - box_height)
+            left, top = numbers[i + 2] * (width - box_width), numbers[i + 3] * (height - box_height)
             return left, top, left + box_width, top + box_height
     return 0.0, 0.0, float(width), float(height)

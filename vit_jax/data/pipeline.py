@@ -17,7 +17,13 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from vit_jax.data import decoding, sampling
-from vit_jax.data.augment_host import ALTER, example_generator, random_box
+from vit_jax.data.augment_host import (
+    ALTER,
+    BOX_NUMBERS,
+    example_generator,
+    example_numbers,
+    random_box,
+)
 from vit_jax.data.balanced import ClassBalance
 from vit_jax.data.filling import Rows, ahead, filled
 from vit_jax.data.preprocess import Preprocess
@@ -27,7 +33,8 @@ from vit_jax.mesh import local_rows, replicated
 
 Batch = dict[str, jax.Array]
 Row = dict[str, int]  # one row of a batch, before decoding
-Decoder = Callable[[Row], dict[str, Any]]  # adds what is known of it after decoding
+# Adds what is known of it after decoding; its image may be written where it belongs, the array.
+Decoder = Callable[[Row, np.ndarray], dict[str, Any]]
 Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # changes an image at random
 
 _ALIGNMENT = 64  # bytes
@@ -153,8 +160,10 @@ class Feed:
 
         def fill(batch: Rows, place: int) -> None:
             row = {name: int(batch[name][place]) for name in ("epoch", "index") if name in batch}
-            for name, value in decode(row).items():
-                batch[name][place] = value
+            image = batch["image"][place]
+            for name, value in decode(row, image).items():
+                if value is not image:
+                    batch[name][place] = value
 
         return filled(map(blank, rows), fill, self.loading.threads, self.loading.prefetch)
 
@@ -175,28 +184,30 @@ class Feed:
         self.sent_rows += len(rows["index"])
         return {name: put(value, (self.batch, *value.shape[1:])) for name, value in rows.items()}
 
-    def _training_example(self, row: Row) -> dict[str, Any]:
-        crop = functools.partial(self._training_crop, row)
+    def _training_example(self, row: Row, out: np.ndarray) -> dict[str, Any]:
+        crop = functools.partial(self._training_crop, row, out)
         pixels, label = self._reader.read_or_next(row["index"], crop)
         if self.loading.alter is not None:
             place = self.loading.seed, row["epoch"], row["index"]
             pixels = self.loading.alter(pixels, example_generator(*place, ALTER))
         return {"image": pixels, "label": np.int32(label)}
 
-    def _training_crop(self, row: Row, data: bytes | np.ndarray, name: str) -> np.ndarray:
+    def _training_crop(
+        self, row: Row, out: np.ndarray, data: bytes | np.ndarray, name: str
+    ) -> np.ndarray:
         area, preprocess = self.loading.crop_area, self.loading.preprocess
         if area is None:  # the central crop of `preprocess.resize` is for evaluation only
             whole = dataclasses.replace(preprocess, resize=None)
             return whole.pixels(decoding.decode_pixels(data, name))
 
         def choose(size: tuple[int, int]) -> decoding.Box:
-            generator = example_generator(self.loading.seed, row["epoch"], row["index"])
-            return random_box(generator, size, area)
+            place = self.loading.seed, row["epoch"], row["index"]
+            return random_box(example_numbers(BOX_NUMBERS, *place), size, area)
 
-        pixels, box = decoding.decode_box(data, name, choose)
-        return decoding.training_crop(pixels, box, preprocess.size, antialias=preprocess.antialias)
+        pixels, box = decoding.decode_box(data, name, choose, reuse=True)
+        return decoding.training_crop(pixels, box, out, antialias=preprocess.antialias)
 
-    def _evaluation_example(self, row: Row) -> dict[str, Any]:
+    def _evaluation_example(self, row: Row, _: np.ndarray) -> dict[str, Any]:
         found, preprocess = self._reader.read(row["index"]), self.loading.preprocess
         if found is None:
             blank = np.zeros((*preprocess.size, 3), np.uint8)

@@ -4,6 +4,7 @@ A source has a length, class names, and `source[i] → (encoded image or uint8 a
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, overload, runtime_checkable
@@ -12,6 +13,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from vit_jax.errors import DataError
+
+_READ = 2**20  # bytes
 
 
 @runtime_checkable
@@ -99,17 +102,22 @@ class FileSource:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[bytes, int]:
-        path = self.paths[index]
         try:
-            return _content(path), int(self.labels[index])
+            return _content(self.name(index)), int(self.labels[index])
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+            raise DataError(f"{self.name(index)}: cannot be read: {error.strerror}") from error
 
     def name(self, index: int) -> str:
         return str(self.paths[index])
 
 
-def _content(path: Path) -> bytes:
-    """Reads a file in half the time of `read_bytes`, which counts where images are small."""
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
+def _content(path: str) -> bytes:
+    """Reads a file with no object in between, which counts where images are small."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        parts = [os.read(descriptor, os.fstat(descriptor).st_size + 1)]
+        while parts[-1]:  # the last read finds nothing: a network's may bring less than asked for
+            parts.append(os.read(descriptor, _READ))
+    finally:
+        os.close(descriptor)
+    return parts[0] if len(parts) == 2 else b"".join(parts)
