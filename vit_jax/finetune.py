@@ -8,15 +8,13 @@ from vit_jax.checkpoints.catalogue import pretrained_path
 from vit_jax.config import Config, changed, flatten
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.experiment import Experiment, model_fields
-from vit_jax.models.zoo import canonical_name
+from vit_jax.models.zoo import NAMED_FIELDS, canonical_name
 from vit_jax.origin import Fields, known_name, shapes_of
 from vit_jax.pretrained import open_origin, open_pretrained
 from vit_jax.settings import FROM_WEIGHTS, KEYS
 
 # Of the released model's fields, those that a new head has of its own (official behaviour).
 _OF_THE_HEAD = ("num_classes", "representation_size", "head_bias_init")
-# Fields that may be a name alone, and what the name is called among the settings.
-_SHORT = {"model.positions": "kind", "model.transformer.attention": "kernel"}
 
 
 def weights_of(config: Config) -> str | None:
@@ -67,8 +65,9 @@ def _as_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns fields of `create_model` as {setting: value}; those that are None are left out."""
     fields = {name: value for name, value in fields.items() if name not in _OF_THE_HEAD}
     said = {key: value for key, value in flatten({"model": fields}).items() if value is not None}
-    for path, name in _SHORT.items():
-        if isinstance(said.get(path), str):
+    for path in [*said]:
+        name = NAMED_FIELDS.get(path.rpartition(".")[2])
+        if name and isinstance(said[path], str):
             said[f"{path}.{name}"] = said.pop(path)
     heads = "model.transformer.num_heads"
     if isinstance(said.get(heads), tuple):

@@ -45,14 +45,6 @@ def test_secrets_are_not_shown() -> None:
     assert locations.shown("https://me:pass@a.example/b.npz?sig=1#x") == "https://a.example/b.npz"
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("VIT_JAX_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert locations.cache_folder() == tmp_path / "vit_jax"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert locations.cache_folder() == Path.home() / ".cache" / "vit_jax"
-
-
 def test_names_in_the_cache_are_readable_and_differ() -> None:
     urls = [
         "https://a.example/x/B_16.npz",

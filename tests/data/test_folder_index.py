@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.data import pictures
-from vit_jax.data import cache, folder_index
+from vit_jax import cache
+from vit_jax.data import folder_index
 from vit_jax.data.folder_index import index_folder, is_image
 from vit_jax.errors import DataError
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from vit_jax.cache import FOLDER_VARIABLE, cache_folder
 from vit_jax.checkpoints import locations, lock, transfer
 from vit_jax.checkpoints.integrity import sync
 from vit_jax.checkpoints.kinds import is_web_page
@@ -52,7 +53,7 @@ def fetch(
         path = Path(url2pathname(urlsplit(source).path)) if kind == "file" else Path(url)
         _check_sha256(path, sha256)
         return path
-    target = locations.cache_folder(cache) / locations.cached_name(source)
+    target = Path(cache or cache_folder()).expanduser() / locations.cached_name(source)
     if _is_cached(target, sha256):
         return target
     if locations.is_offline():
@@ -67,7 +68,7 @@ def fetch(
                 _download(source, target, sha256, mirrors)
     except OSError as error:
         raise CheckpointError(
-            f"{target}: cannot be written ({error.strerror or error}); set {locations.CACHE} to a "
+            f"{target}: cannot be written ({error.strerror or error}); set {FOLDER_VARIABLE} to a "
             "folder with room"
         ) from error
     return target

@@ -4,14 +4,12 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from vit_jax.errors import CheckpointError, nearest
 
 MIRROR = "VIT_JAX_MIRROR"
-CACHE = "VIT_JAX_CACHE"
 OFFLINE = "VIT_JAX_OFFLINE"
 
 REMOTE = ("https", "http", "hf", "gs")
@@ -73,15 +71,6 @@ def mirrored(url: str, mirrors: Sequence[str] = ()) -> list[str]:
         if urlsplit(prefix).scheme not in ("http", "https"):
             raise CheckpointError(f"mirror {prefix!r}: a mirror begins with https:// or http://")
     return [prefix.rstrip("/") + path for prefix in prefixes]
-
-
-def cache_folder(folder: str | Path | None = None) -> Path:
-    """Returns `folder`, or `VIT_JAX_CACHE`, or vit_jax in `XDG_CACHE_HOME` or in ~/.cache."""
-    if folder is None:
-        folder = os.environ.get(CACHE) or None
-    if folder is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vit_jax"
-    return Path(folder).expanduser()
 
 
 def cached_name(url: str) -> str:

@@ -21,9 +21,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
+    from vit_jax import compile_cache
     from vit_jax.recipes import load_config
 
     config = load_config(options.config, overrides)
+    compile_cache.enable()
     explicit = (options.coordinator, options.processes, options.process)
     if options.distributed or explicit != (None, None, None):
         from vit_jax import processes
@@ -39,10 +41,12 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
+    from vit_jax import compile_cache
     from vit_jax.evaluate import evaluate_run
     from vit_jax.loggers import score_line
     from vit_jax.pretrained import load_run
 
+    compile_cache.enable()
     trained = load_run(options.workdir)
     scores, count = evaluate_run(trained)
     print(score_line(scores, count))

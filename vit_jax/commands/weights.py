@@ -22,8 +22,10 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
     if options.top < 1:
         raise ConfigError(f"--top={options.top}: must be at least 1")
+    from vit_jax import compile_cache
     from vit_jax.predict import open_classifier, predict
 
+    compile_cache.enable()
     trained = open_classifier(options.checkpoint, **_described(options, options.checkpoint))
     for found in predict(trained, options.images, options.top):
         pairs = list(zip(found.classes, found.probabilities, strict=True))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from vit_jax.data import cache
+from vit_jax import cache
 from vit_jax.errors import DataError
 
 _HEADER, _FOOTER = 12, 4

@@ -186,7 +186,7 @@ def _bare(name: str) -> str:
 
 
 # A field that may be a name alone or a mapping, and what the name is called in the mapping.
-_SHORT = {"attention": "kernel", "positions": "kind"}
+NAMED_FIELDS = {"attention": "kernel", "positions": "kind"}
 
 
 def _merge(old: Any, new: Any) -> dict[str, Any]:
@@ -194,10 +194,10 @@ def _merge(old: Any, new: Any) -> dict[str, Any]:
     merged: dict[str, Any] = dict(old.items())
     for key, value in new.items():
         before = merged.get(key)
-        if key in _SHORT and _is_mapping(before) and isinstance(value, str):
-            value = {_SHORT[key]: value}
-        if key in _SHORT and _is_mapping(value) and isinstance(before, str):
-            before = {_SHORT[key]: before}
+        if key in NAMED_FIELDS and _is_mapping(before) and isinstance(value, str):
+            value = {NAMED_FIELDS[key]: value}
+        if key in NAMED_FIELDS and _is_mapping(value) and isinstance(before, str):
+            before = {NAMED_FIELDS[key]: before}
         merged[key] = _merge(before or {}, value) if _is_mapping(value) else value
     return merged
 

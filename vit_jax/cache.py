@@ -12,10 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+FOLDER_VARIABLE = "VIT_JAX_CACHE"
+
 
 def cache_folder() -> Path:
     """Returns the cache folder, which need not exist."""
-    if given := os.environ.get("VIT_JAX_CACHE"):
+    if given := os.environ.get(FOLDER_VARIABLE):
         return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "vit_jax"
