@@ -13,6 +13,7 @@ from vit_jax.cache import cache_folder
 
 LIMIT = 2**32  # bytes
 _MIN_SECONDS = 0.3  # of compilation: less is not worth a file
+_DIRECTORY, _ENABLED = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
 _PATTERN = "*-cache"  # JAX's names
 
 
@@ -23,7 +24,8 @@ def enable() -> None:
     none (`JAX_ENABLE_COMPILATION_CACHE=false`). Programs are kept apart by processor: one of
     another may stand in the same home. What was not used for longest goes first, past `LIMIT`.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    chosen, wanted = (getattr(jax.config, name) for name in (_DIRECTORY, _ENABLED))
+    if chosen or not wanted:
         return
     folder = cache_folder() / "compiled" / _processor()
     try:
@@ -32,7 +34,7 @@ def enable() -> None:
         logging.getLogger("vit_jax").info("%s: nothing compiled is kept: %s", folder, error)
         return
     prune(folder, LIMIT)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(_DIRECTORY, str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_SECONDS)
 
 
