@@ -41,6 +41,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         },
     },
     "distillation token": {"pool": "distilled", "positions": {"class_row": False}},
+    "blocks as a loop": {"scan_blocks": True},
     "pruned heads": {
         "transformer": {"num_layers": 2, "heads_by_layer": (1, 2), "attention": {"head_width": 8}},
     },

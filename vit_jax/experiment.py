@@ -18,6 +18,7 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.mesh import batch_sharding, batch_shards, make_mesh
+from vit_jax.models.scanned import ScannedEncoder
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import Model, create_model
 
@@ -122,6 +123,8 @@ def make_model(config: Config, num_classes: int) -> Model:
 def model_fields(config: Config) -> dict[str, Any]:
     """Returns those fields of `create_model`, its name among them, that the settings give."""
     fields = given(config.model)
+    if fields.pop("scan_blocks", False):
+        fields["encoder"] = ScannedEncoder
     if by_layer := fields.get("transformer", {}).pop("heads_by_layer", None):
         fields["transformer"]["num_heads"] = by_layer
     return fields

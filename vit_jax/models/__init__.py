@@ -10,6 +10,7 @@ from vit_jax.models.pooling import MAPHead, SequencePool
 from vit_jax.models.posemb import AddPositionEmbs, Positions
 from vit_jax.models.pruning import fit_heads, prune_heads
 from vit_jax.models.resnet import ResidualUnit, ResNet, ResNetStage, StdConv
+from vit_jax.models.scanned import ScannedEncoder
 from vit_jax.models.stems import ConvStem, PatchEmbed
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import create_model, list_models
@@ -32,6 +33,7 @@ __all__ = [
     "ResNet",
     "ResNetStage",
     "ResidualUnit",
+    "ScannedEncoder",
     "SequencePool",
     "StdConv",
     "VisionTransformer",

@@ -172,15 +172,7 @@ class Encoder(nn.Module):
         x = self._positioned(x, train, layout, positions or Positions())
         if look_at.hidden_states:
             seen["hidden_states"] = (x,)
-        heads = heads_of_layers(self.num_heads, self.num_layers)
-        for i, block in enumerate(self._blocks(heads)):
-            mask = None if head_mask is None else head_mask[i, : heads[i]]
-            looked = i in look_at.attention
-            x = block(x, train, mask, looked)
-            if looked:
-                x, seen["attention"][i] = x
-            if look_at.hidden_states:
-                seen["hidden_states"] += (x,)
+        x = self._encode(x, train, head_mask, look_at, seen)
         if final_norm:
             x = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="encoder_norm")(x)
         return x if look is None else (x, seen)
@@ -194,28 +186,40 @@ class Encoder(nn.Module):
         x = AddPositionEmbs(positions, name="posembed_input")(x, layout)
         return nn.Dropout(self.dropout_rate, deterministic=not train)(x)
 
-    def _blocks(self, heads: Sequence[int]) -> list[Encoder1DBlock]:
+    def _encode(
+        self, x: Array, train: bool, head_mask: Array | None, look: Look, seen: dict[str, Any]
+    ) -> Array:
+        """b n d -> b n d, through all blocks; what is to be kept is added to `seen`."""
+        heads = heads_of_layers(self.num_heads, self.num_layers)
+        for i, num_heads in enumerate(heads):
+            mask = None if head_mask is None else head_mask[i, :num_heads]
+            looked = i in look.attention
+            x = self._block(i, num_heads, name=f"encoderblock_{i}")(x, train, mask, looked)
+            if looked:
+                x, seen["attention"][i] = x
+            if look.hidden_states:
+                seen["hidden_states"] += (x,)
+        return x
+
+    def _block(self, i: int, num_heads: int, **flax: Any) -> Encoder1DBlock:
         block_class = Encoder1DBlock
         if self.remat is not None:
             policy = getattr(jax.checkpoint_policies, self.remat)
             block_class = nn.remat(Encoder1DBlock, policy=policy, static_argnums=(2, 4))
-        return [
-            block_class(
-                mlp_dim=self.mlp_dim,
-                num_heads=num_heads,
-                dropout_rate=self.dropout_rate,
-                attention_dropout_rate=self.attention_dropout_rate,
-                activation=self.activation,
-                mlp=self.mlp,
-                dtype=self.dtype,
-                epsilon=self.epsilon,
-                layer_scale=self.layer_scale,
-                drop_path_rate=self.drop_path_rate * i / max(self.num_layers - 1, 1),
-                attention=self.attention,
-                name=f"encoderblock_{i}",
-            )
-            for i, num_heads in enumerate(heads)
-        ]
+        return block_class(
+            mlp_dim=self.mlp_dim,
+            num_heads=num_heads,
+            dropout_rate=self.dropout_rate,
+            attention_dropout_rate=self.attention_dropout_rate,
+            activation=self.activation,
+            mlp=self.mlp,
+            dtype=self.dtype,
+            epsilon=self.epsilon,
+            layer_scale=self.layer_scale,
+            drop_path_rate=self.drop_path_rate * i / max(self.num_layers - 1, 1),
+            attention=self.attention,
+            **flax,
+        )
 
     def _check(self, head_mask: Array | None, look: Look) -> None:
         if self.remat is not None and self.remat not in REMAT:

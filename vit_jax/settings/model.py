@@ -92,6 +92,13 @@ MODEL: dict[str, Key] = {
     "model.transformer.attention.head_width": Key(
         None, "Width of a head; None for hidden_size / num_heads.", POSITIVE, int
     ),
+    "model.scan_blocks": Key(
+        None,
+        "Run the encoder's blocks as a loop over one program, which compiles sooner and runs a "
+        "little slower; the parameters are the same.",
+        None,
+        bool,
+    ),
     "model.resnet.num_layers": Key(None, "Hybrids: units of each ResNet stage.", None, tuple),
     "model.resnet.width_factor": Key(None, "Hybrids: width of the ResNet over 64.", None, int),
     "model.stem": Key(
