@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.running import new_params, random_params
+from tests.models.running import apply, new_params, random_params
 from tests.models.test_encoder import (
     HEADS,
     LAYERS,
@@ -35,7 +35,7 @@ def test_parameters_result_and_gradient_are_those_of_the_encoder(fields):
 
 def test_in_bfloat16():
     plain, loop = (type_(**SIZES, dtype=jnp.bfloat16) for type_ in (models.Encoder, type(LOOP)))
-    got, want = (m.apply({"params": PARAMS}, X) for m in (loop, plain))
+    got, want = (apply(m, PARAMS, X) for m in (loop, plain))
     assert got.dtype == want.dtype == jnp.bfloat16
     # In one program XLA rounds sums of bfloat16 at other places: 8 bits are 0.4 %.
     np.testing.assert_allclose(got, want, atol=0.03, rtol=0)
@@ -43,9 +43,9 @@ def test_in_bfloat16():
 
 def test_masks_belong_to_their_layers():
     mask = jax.random.uniform(jax.random.key(1), (LAYERS, HEADS))
-    got, want = (m.apply({"params": PARAMS}, X, head_mask=mask) for m in (LOOP, PLAIN))
+    got, want = (apply(m, PARAMS, X, head_mask=mask) for m in (LOOP, PLAIN))
     np.testing.assert_allclose(got, want, atol=1e-5, rtol=0)
-    assert not np.allclose(want, PLAIN.apply({"params": PARAMS}, X), atol=1e-3)
+    assert not np.allclose(want, apply(PLAIN, PARAMS, X), atol=1e-3)
 
 
 def test_layers_that_are_looked_into_are_the_same():

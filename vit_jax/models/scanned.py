@@ -33,7 +33,7 @@ class ScannedEncoder(Encoder):
         drops = train and (self.dropout_rate > 0 or self.attention_dropout_rate > 0)
         keys = jax.random.split(self.make_rng("dropout"), self.num_layers) if drops else None
 
-        def one(x: Array, layer: tuple[Any, Array | None, Array | None]) -> tuple[Array, None]:
+        def one(x: Array, layer: tuple[Any, Array | None, Array | None]) -> tuple[Any, None]:
             values, key, mask = layer
             rngs = {} if key is None else {"dropout": key}
             return block.apply({"params": values}, x, train, mask, False, rngs=rngs), None
