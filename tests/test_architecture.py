@@ -11,7 +11,7 @@ PACKAGE = REPOSITORY / "vit_jax"
 
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
-    ("errors", "grids", "processes", "settings", "config", "recipes", "trees", "signals"),
+    ("errors", "grids", "processes", "settings", "config", "recipes", "trees", "signals", "memory"),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),
     (
