@@ -11,7 +11,8 @@ from vit_jax.config import Config
 from vit_jax.errors import ConfigError
 
 _UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-_EXHAUSTED = "RESOURCE_EXHAUSTED"
+# A CPU reports memory that ran out of a program in flight as INTERNAL.
+_EXHAUSTED = re.compile("RESOURCE_EXHAUSTED|[Oo]ut of memory")
 _ASKED = re.compile(r"allocat\w*\s+([\d.]+)\s?([KMGT]i?B|bytes)")
 
 
@@ -29,7 +30,7 @@ def explained(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not isinstance(error, MemoryError) and _EXHAUSTED not in str(error):
+        if not isinstance(error, MemoryError) and not _EXHAUSTED.search(str(error)):
             raise
         raise ConfigError(
             f"out of memory: {what} {_asked(str(error))}, and {_there_is()}; {remedy}"
@@ -40,8 +41,7 @@ def for_training(config: Config) -> contextlib.AbstractContextManager[None]:
     """Returns `explained` for training steps of a config."""
     return explained(
         f"training with config.batch={config.batch} at config.pp.crop={config.pp.crop}",
-        f"halve config.batch, or double config.accum_steps={config.accum_steps}, which changes no "
-        "result",
+        f"halve config.batch, or double config.accum_steps={config.accum_steps} and keep the batch",
     )
 
 

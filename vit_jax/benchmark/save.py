@@ -87,7 +87,7 @@ def benchmark_save(config: Config, seconds: float = 5.0, workdir: str | None = N
         Store(Path(folder), keep=1) as store,
     ):
         run, state = workload.start(experiment, store)
-        jax.block_until_ready(state)
+        state = jax.block_until_ready(workload.noisy(state))
         with _resident_bytes() as held:
             stalls, commits = _save(store, run, state, seconds)
         restoring, _ = timed(lambda: store.restore(_shapes(state)).state)  # type: ignore[union-attr]

@@ -57,9 +57,10 @@ class RandomImages:
 def random_experiment(config: Config) -> Experiment:
     """Returns what `train` would build from a config, but for the data.
 
-    Its images are random and of the size that the model sees. They come to the step as images from files do: cropped to `config.pp.crop`. What the host does
-    to images is no part of a step. Pretrained weights decide the architecture, but are not loaded.
-    With `config.num_classes` no data is opened; else the dataset is, to count its classes.
+    Its images are random and of the size that the model sees; they come to the step as those of
+    files do: cropped to `config.pp.crop`. What the host does to images is no part of a step.
+    Pretrained weights decide the architecture, but are not loaded. With `config.num_classes` no
+    data is opened; else the dataset is, to count its classes.
 
     Raises:
       ConfigError, DataError, CheckpointError: as `train`.
@@ -81,6 +82,24 @@ def start(experiment: Experiment, store: Store) -> tuple[Run, TrainState]:
     """Returns the compiled parts of a run, and its initial state on the devices."""
     run = Run(experiment, store, StopSignals())
     return run, run.start(Console(quiet=True))
+
+
+def noisy(state: TrainState) -> TrainState:
+    """Returns a state of noise like this one: the zeros of a first step would be packed small."""
+
+    def noise(state: TrainState) -> TrainState:
+        leaves, kind = jax.tree.flatten(state)
+        keys = jax.random.split(jax.random.key(0), len(leaves))
+        drawn = [
+            jax.random.normal(key, leaf.shape, leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else leaf
+            for key, leaf in zip(keys, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(kind, drawn)
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.jit(noise, donate_argnums=0, out_shardings=shardings)(state)
 
 
 def training_batch(experiment: Experiment) -> Batch:
