@@ -141,7 +141,7 @@ def _kernel(
 
 
 def _milliseconds(call: Callable[..., Any], qkv: Qkv, seconds: float) -> Spread:
-    return spread(call_seconds(lambda: call(*qkv), seconds), 1000)
+    return spread(call_seconds(lambda: call(*qkv), seconds), 1000.0)
 
 
 def _check_known(asked: Sequence[str]) -> None:

@@ -51,10 +51,11 @@ def benchmark_infer(
     sizes = {"batch": images, "batch_eval": images, "accum_steps": 1, "augment.repeats": 1}
     experiment = workload.random_experiment(changed(config, sizes))
     with memory.explained(f"inference with {flag}={images}", f"halve {flag}"):
-        return measure(_work(experiment, images), seconds, started)
+        return measure(inference_work(experiment), seconds, started)
 
 
-def _work(experiment: Experiment, images: int) -> Work:
+def inference_work(experiment: Experiment) -> Work:
+    """Returns the forward pass on a batch of `config.batch_eval` random images."""
     model, preprocess = experiment.model, experiment.preprocess
 
     def forward(variables: trees.Tree, batch: Batch) -> Float[Array, "b k"]:
@@ -69,7 +70,7 @@ def _work(experiment: Experiment, images: int) -> Work:
         step=lambda variables: (variables, program(variables, batch)),
         state=_initial_variables(experiment),
         batch=batch,
-        images=images,
+        images=experiment.test.batch,
         forward_passes=1,
     )
 

@@ -108,7 +108,7 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
         memory_counted_by=counter,
         seconds_to_first_step=to_first,
         compile_seconds=compiling,
-        step_ms=spread(times, 1000),
+        step_ms=spread(times, 1000.0),
         steps=len(times),
         batch=work.images,
         flops_per_image=flops,

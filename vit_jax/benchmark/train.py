@@ -9,6 +9,7 @@ from vit_jax.benchmark import workload
 from vit_jax.benchmark.steps import StepSpeed, Work, measure
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
+from vit_jax.experiment import Experiment
 
 FORWARD_PASSES = 3  # the backward pass has two products for each one of the forward pass
 
@@ -34,15 +35,19 @@ def benchmark_train(
         tempfile.TemporaryDirectory() as folder,
         Store(Path(folder), keep=1) as store,
     ):
-        run, state = workload.start(experiment, store)
-        batch = workload.training_batch(experiment)
-        work = Work(
-            experiment=experiment,
-            program=run.step,
-            step=lambda state: run.step(state, batch),
-            state=state,
-            batch=batch,
-            images=config.batch,
-            forward_passes=FORWARD_PASSES,
-        )
-        return measure(work, seconds, started)
+        return measure(training_work(experiment, store), seconds, started)
+
+
+def training_work(experiment: Experiment, store: Store) -> Work:
+    """Returns the step of `train` on a batch of random images; the store stays as it is."""
+    run, state = workload.start(experiment, store)
+    batch = workload.training_batch(experiment)
+    return Work(
+        experiment=experiment,
+        program=run.step,
+        step=lambda state: run.step(state, batch),
+        state=state,
+        batch=batch,
+        images=experiment.config.batch,
+        forward_passes=FORWARD_PASSES,
+    )
