@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import resource
 from pathlib import Path
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -32,3 +33,9 @@ def _cpu() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_bytes() -> int:
+    """Returns the most memory that this process has held so far (resident set)."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -20,10 +20,7 @@ round. A round's time is the median of its timed steps; the first call, which co
 import argparse
 import functools
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -34,7 +31,9 @@ import jax
 import jax.numpy as jnp
 import machine
 import numpy as np
+import rounds as rounds_of
 from peers import official, plain_flax
+from rounds import medians_ms, print_table, verdict
 
 from vit_jax import trees
 from vit_jax.config import default_config
@@ -224,18 +223,9 @@ def measure(side: Side, steps: int) -> dict[str, Any]:
 
 def run_apart(name: str, options: argparse.Namespace, steps: int) -> dict[str, Any]:
     """Measures one side in a fresh process, on the CPU, with nothing compiled beforehand."""
-    flags = {"side": name, "steps": steps}
-    flags |= {key: getattr(options, key) for key in ("model", "size", "batch", "peer")}
-    given = [f"--{key}={value}" for key, value in flags.items() if value is not None]
-    print(f"{name}: {steps} steps", file=sys.stderr)
-    done = subprocess.run(
-        [sys.executable, __file__, *given],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"},
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    environment = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    keys = ("model", "size", "batch", "peer")
+    return rounds_of.run_apart(__file__, name, options, keys, environment, steps=steps)
 
 
 def check_losses(results: dict[str, dict[str, Any]]) -> None:
@@ -250,10 +240,7 @@ def check_losses(results: dict[str, dict[str, Any]]) -> None:
 
 def rows(rounds: dict[str, list[dict[str, Any]]], batch: int) -> list[Row]:
     """Returns the table; speeds are relative to plain flax, by the medians."""
-    times = {
-        name: [1000 * statistics.median(result["steps"]) for result in results]
-        for name, results in rounds.items()
-    }
+    times = medians_ms(rounds)
     base = times[BASELINE]
     return [
         Row(
@@ -271,13 +258,6 @@ def rows(rounds: dict[str, list[dict[str, Any]]], batch: int) -> list[Row]:
     ]
 
 
-def verdict(own: list[float], base: list[float]) -> str:
-    """Returns who is faster, or "no win" where the ranges over the rounds overlap."""
-    if max(own) < min(base):
-        return "faster"
-    return "slower" if min(own) > max(base) else "no win"
-
-
 def report(
     table: list[Row], rounds: dict[str, list[dict[str, Any]]], options: argparse.Namespace
 ) -> None:
@@ -289,13 +269,22 @@ def report(
         print(json.dumps(asked | {"machine": here, "sides": sides, "rounds": rounds}, indent=2))
         return
     print(f"{options.model}, {options.size} px, batch {options.batch}, float32")
-    print("| side | first call, s | step, ms (min – max) | CPU ms | images/s | speed | |")
-    print("| --- | --: | --: | --: | --: | --: | --- |")
-    for row in table:
-        span = f"{row.median_ms:.0f} ({row.min_ms:.0f} – {row.max_ms:.0f}) | {row.cpu_ms:.0f}"
-        numbers = f"{row.first_call_s:.1f} | {span} | {row.images_per_s:.1f} | {row.speed:.2f}×"
-        print(f"| {row.side} | {numbers} | {row.verdict} |")
+    headings = ("first call, s", "step, ms (min – max)", "CPU ms", "images/s", "speed", "")
+    print_table(("side",), headings, [cells(row) for row in table])
     print(machine.line(here))
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Returns a line of the table as text."""
+    return (
+        row.side,
+        f"{row.first_call_s:.1f}",
+        f"{row.median_ms:.0f} ({row.min_ms:.0f} – {row.max_ms:.0f})",
+        f"{row.cpu_ms:.0f}",
+        f"{row.images_per_s:.1f}",
+        f"{row.speed:.2f}×",
+        row.verdict,
+    )
 
 
 if __name__ == "__main__":

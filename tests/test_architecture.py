@@ -12,8 +12,8 @@ PACKAGE = REPOSITORY / "vit_jax"
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
     (
-        *("errors", "grids", "trees", "cache", "compile_cache", "processes", "signals"),
-        *("settings", "config", "recipes"),
+        *("errors", "grids", "trees", "cache", "compile_cache", "memory", "processes"),
+        *("signals", "settings", "config", "recipes"),
     ),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),

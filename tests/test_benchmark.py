@@ -1,4 +1,4 @@
-"""`vit_jax benchmark`: what it counts is what happened, and it says so in a table and in JSON."""
+"""`vit_jax benchmark input`: what it counts is what happened; and wrong commands of all kinds."""
 
 import json
 import time
@@ -8,8 +8,8 @@ import pytest
 
 from tests import runs
 from tests.data import pictures
-from vit_jax import benchmark
-from vit_jax.benchmark import benchmark_input, print_input
+from vit_jax.benchmark import input as benchmark
+from vit_jax.benchmark.input import benchmark_input, print_input
 from vit_jax.data.pipeline import Feed
 from vit_jax.main import main
 
@@ -106,6 +106,16 @@ def test_the_tables_name_splits_and_stages(streamed, resident, capsys):
         (["input", "--config=digits", "--secs=2"], "no such flag of benchmark"),
         (["input", "--config=digits", "--seconds=0"], "--seconds=0: must be positive"),
         (["input", "--config=digits", "--config.batchs=2"], "did you mean 'batch'"),
+        (["train", "--config=digits", "--seconds=-1"], "--seconds=-1: must be positive"),
+        (["train", "--config=digits", "--batch=8"], "--batch=8: no such flag"),
+        (["train", "--config=digits", "--config.batch=12"], "divisible by the 8 devices"),
+        (["infer", "--config=digits", "--batch=12"], "--batch=12: must be divisible by the 8"),
+        (["infer", "--config=digits", "--batch=0"], "--batch=0: must be at least 1"),
+        (["infer", "--config=digits", "--config.batch_eval=9"], "config.batch_eval=9: must be"),
+        (["attention", "--config=digits", "--kernel=cudn"], "did you mean 'cudnn'?"),
+        (["attention", "--config=digits", "--kernel=cudnn"], "needs an NVIDIA GPU"),
+        (["compile", "--config=digits", "--seconds=1"], "--seconds=1: no such flag"),
+        (["save", "--config=digits", f"--workdir={__file__}"], "is a file; name a folder"),
     ],
 )
 def test_wrong_commands_are_one_line_and_exit_2(arguments, says, capsys):

@@ -22,6 +22,9 @@ class Evaluator:
       model: `model(images, train=False)` → logits (b, k).
       feed: the split.
       preprocess: what the model expects of its images.
+
+    Attributes:
+      sums: the compiled part: `sums(variables, batch)` → the sums of `metrics.scores`.
     """
 
     def __init__(self, model: nn.Module, feed: Feed, preprocess: Preprocess):
@@ -32,7 +35,7 @@ class Evaluator:
             logits = jnp.asarray(model.apply(variables, images, train=False))
             return metrics.scores(logits, batch["label"], batch["mask"])
 
-        self._sums = jax.jit(sums, out_shardings=replicated(feed.loading.sharding.mesh))
+        self.sums = jax.jit(sums, out_shardings=replicated(feed.loading.sharding.mesh))
 
     def __call__(self, variables: trees.Tree) -> dict[str, float]:
         """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over what is scored.
@@ -40,7 +43,7 @@ class Evaluator:
         Where images could not be read, `skipped` is their number; the others are averaged over.
         """
         totals: dict[str, float] = collections.defaultdict(float)
-        made = (self._sums(variables, batch) for batch in self._feed.evaluation())
+        made = (self.sums(variables, batch) for batch in self._feed.evaluation())
         # One ahead: were all dispatched at once, the whole split's images would queue in memory.
         for sums in ahead(made, 1):
             # In double precision on the host: counts are exact whatever the size of the split.

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from vit_jax import processes
+from vit_jax import memory, processes
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
@@ -68,9 +68,10 @@ def train(
             place.write_config(config)
         run = Run(experiment, store, signals, place.report if is_first else None)
         console.table(f"vit_jax train → {workdir}", run.summary())
-        state = run.start(console)
-        metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
-        result = loop(run, state, metrics_file, console)
+        with memory.for_training(config):
+            state = run.start(console)
+            metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
+            result = loop(run, state, metrics_file, console)
         store.wait()
     if is_first:
         draw_report(place, experiment)
@@ -96,7 +97,7 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
                     run.draw_contact_sheet(batch)
             if due(step, config.eval_every, total):
                 with recorder.paused():
-                    scores = run.evaluate(state.eval_variables())
+                    scores = evaluated(run, state)
                 recorder.scores(step, scores)
             stopping = run.stopping(step)
             if due(step, config.checkpoint_every, total) or stopping:
@@ -108,7 +109,13 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
     if step < total:
         return Result(step, None, run.signals.exit_code)
     # A run that had ended already is scored again.
-    return Result(step, scores or run.evaluate(state.eval_variables()))
+    return Result(step, scores or evaluated(run, state))
+
+
+def evaluated(run: Run, state: TrainState) -> dict[str, float]:
+    """Returns the scores of a state; ConfigError if they take more memory than there is."""
+    with memory.for_evaluation(run.experiment.config):
+        return run.evaluate(state.eval_variables())
 
 
 def due(step: int, every: int, total: int) -> bool:

@@ -1,7 +1,8 @@
 """The commands of `vit_jax`: for each its purpose, its arguments and what it runs."""
 
+from vit_jax.commands.benchmark import BENCHMARK
 from vit_jax.commands.command import Command
-from vit_jax.commands.data import BENCHMARK, PACK
+from vit_jax.commands.data import PACK
 from vit_jax.commands.runs import EVALUATE, TRAIN
 from vit_jax.commands.weights import CONVERT, INSPECT, MODELS, PREDICT
 

@@ -1,4 +1,4 @@
-"""Commands about data: pack, benchmark."""
+"""Commands about data: pack."""
 
 import argparse
 import os
@@ -8,36 +8,6 @@ from vit_jax.commands.command import Command
 from vit_jax.errors import ConfigError
 
 # Every other import waits for its command: help and usage errors must be instant.
-
-
-def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    purpose = "the input pipeline: images a second, bytes moved, and how long training waits for it"
-    kind = kinds.add_parser("input", help=purpose, description=purpose, allow_abbrev=False)
-    kind.add_argument(
-        "--config", required=True, help="recipe.py[:argument], a shipped recipe, or config.json"
-    )
-    kind.add_argument("--json", action="store_true", help="print one JSON object")
-    kind.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
-    kind.set_defaults(measure=_benchmark_input)
-
-
-def _benchmark(options: argparse.Namespace, overrides: list[str]) -> int:
-    return options.measure(options, overrides)
-
-
-def _benchmark_input(options: argparse.Namespace, overrides: list[str]) -> int:
-    from vit_jax.recipes import load_config
-
-    config = load_config(options.config, overrides)
-    from vit_jax.benchmark import benchmark_input, print_input
-
-    speed = benchmark_input(config, options.seconds)
-    if options.json:
-        print(speed.to_json())
-    else:
-        print_input(speed)
-    return 0
 
 
 def _pack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,12 +42,4 @@ PACK = Command(
     "vit_jax pack photos photos256 --size=256",
     _pack_arguments,
     _pack,
-)
-
-BENCHMARK = Command(
-    "benchmark",
-    "measure how fast this machine does what a config asks for",
-    "vit_jax benchmark input --config=folder:photos",
-    _benchmark_arguments,
-    _benchmark,
 )

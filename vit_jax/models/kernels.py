@@ -54,6 +54,13 @@ def fused_attention(
     return mixed[:, :n]
 
 
+def plain_attention(
+    query: Float[Array, "b n h c"], key: Float[Array, "b n h c"], value: Float[Array, "b n h c"]
+) -> Float[Array, "b n h c"]:
+    """Returns softmax(query · key / √c) · value by plain matrix products."""
+    return weighted_sum(attention_weights(query, key), value)
+
+
 def choose_kernel(kernel: str, query: Array, *, dropout: bool, weights_wanted: bool) -> str:
     """Returns "cudnn" or "xla": what computes this attention; the reason for "xla" is logged once.
 

@@ -74,6 +74,26 @@ def summarize(model: nn.Module, image_size: tuple[int, int]) -> Summary:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class AttentionSize:
+    """The size of one self-attention: tokens n, heads h, and the width c of a head."""
+
+    tokens: int
+    heads: int
+    width: int
+
+
+def attention_size(model: nn.Module, image_size: tuple[int, int]) -> AttentionSize | None:
+    """Returns the largest self-attention of a model at a size in pixels; None if it has none."""
+    params, outputs = _shapes(model, image_size)
+    found = [
+        AttentionSize(outputs[path.removesuffix("/query/kernel")][0], *leaf.shape[1:])
+        for path, leaf in params.items()
+        if path.endswith("/query/kernel")
+    ]
+    return max(found, key=lambda size: size.tokens**2 * size.heads * size.width, default=None)
+
+
 def compiled_flops(model: nn.Module, image_size: tuple[int, int]) -> float:
     """Returns the operations of one image's forward pass, as counted in the compiled program.
 

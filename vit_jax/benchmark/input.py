@@ -1,4 +1,4 @@
-"""How fast this machine does what a config asks for: `vit_jax benchmark`."""
+"""`vit_jax benchmark input`: batches of a config, made alone and while training."""
 
 import contextlib
 import dataclasses
@@ -12,13 +12,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from vit_jax.benchmark.workload import check_seconds
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
 from vit_jax.data.augment_host import BOX_NUMBERS, example_numbers, random_box
 from vit_jax.data.decoding import decode_pixels, training_crop
 from vit_jax.data.pipeline import Batch, Feed
-from vit_jax.errors import ConfigError
 from vit_jax.experiment import Experiment, build
+from vit_jax.finetune import settled
 from vit_jax.loggers import Console, Throughput
 from vit_jax.run import Run
 from vit_jax.signals import StopSignals
@@ -82,9 +83,8 @@ def benchmark_input(config: Config, seconds: float = 5.0) -> InputSpeed:
     Raises:
       ConfigError, DataError: as `train`.
     """
-    if seconds <= 0:
-        raise ConfigError(f"--seconds={seconds:g}: must be positive")
-    experiment = build(config)
+    check_seconds(seconds)
+    experiment = build(settled(config))
     train, test = experiment.train, experiment.test
     splits = {
         "train": _speed(train, lambda: train.training(0, _ENDLESS), seconds),

@@ -1,0 +1,287 @@
+"""Images a second of a Vision Transformer, trained or applied, by vit_jax and by PyTorch.
+
+    python benchmarks/throughput.py --model ViT-Ti_16 --batch 32 --dtype float32 --mode train
+
+Every side has the same architecture, batch, optimiser and dtype: float32, or bfloat16 computation
+over float32 parameters (`torch.autocast` there, `dtype` here). Images are random and lie on the
+device. The sides:
+
+  vit_jax       the step that `vit_jax train` runs: uint8 images, normalised inside, check for
+                overflow, metrics; or its forward pass, from uint8 images too
+  torch         the model written plainly with F.scaled_dot_product_attention
+  timm          timm's VisionTransformer
+  transformers  ViTForImageClassification
+
+Those in PyTorch run eagerly, compiled (torch.compile) and, on a GPU, autotuned (its mode
+max-autotune), with each attention backend forced that the device has for the dtype. What is not
+installed is left out, and that is said. Each side runs in a process of its own with the same number
+of cores, and they take turns, round by round. A round's time is the median of its timed steps; the
+first call, which compiles, is apart. Runs on a CPU, or on the first NVIDIA GPU there is.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import machine
+from peers import torch_vit
+from rounds import medians_ms, print_table, run_apart, verdict
+
+CLASSES = 1000
+OURS = "vit_jax"
+LIBRARIES = ("torch", "timm", "transformers")
+COMPILED = {"eager": None, "compiled": "default", "autotuned": "max-autotune-no-cudagraphs"}
+PASSED_ON = ("model", "size", "batch", "dtype", "mode", "optimizer", "steps", "threads", "device")
+
+
+class Measured(NamedTuple):
+    """What a side gives: a call, and how to wait for it, and to ask what it held in memory."""
+
+    call: Callable[[], Any]
+    wait: Callable[[Any], Any]
+    peak_bytes: Callable[[], int | None]
+    parameters: int
+    versions: dict[str, str]
+
+
+def main() -> None:
+    """Measures, or, as a process of one side, runs it and prints what it found."""
+    options = parse_arguments()
+    if options.side:
+        limit_cores(options.threads)
+        made = ours(options) if options.side == OURS else theirs(options)
+        print(json.dumps(measure(made, options)))
+        return
+    names = [OURS, *peers(options)]
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(options.rounds):
+        for name in names:
+            environment = surroundings(options)
+            rounds[name].append(run_apart(__file__, name, options, PASSED_ON, environment))
+    check_same(rounds)
+    report(rounds, options)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns the command line."""
+    parser = argparse.ArgumentParser(description="vit_jax beside PyTorch, images a second.")
+    parser.add_argument("--model", default="ViT-Ti_16", help="a model with a class token")
+    parser.add_argument("--size", type=int, default=224, help="height and width, in pixels")
+    parser.add_argument("--batch", type=int, default=16, help="images a step")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--mode", choices=("train", "infer"), default="train")
+    parser.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
+    parser.add_argument("--rounds", type=int, default=3, help="processes for each side")
+    parser.add_argument("--steps", type=int, default=8, help="timed steps a process")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores for each side")
+    here = "cuda" if shutil.which("nvidia-smi") else "cpu"
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=here)
+    parser.add_argument("--libraries", default=",".join(LIBRARIES), help="of these peers")
+    parser.add_argument("--ways", help="of eager, compiled, autotuned (default: all, by device)")
+    parser.add_argument("--backends", help="of attention: math, flash, cudnn, efficient")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def peers(options: argparse.Namespace) -> list[str]:
+    """Returns the sides in PyTorch: "timm compiled flash", …"""
+    on_gpu = options.device == "cuda"
+    ways = (options.ways or "eager,compiled" + ",autotuned" * on_gpu).split(",")
+    backends = "flash"
+    if on_gpu:  # in float32 neither of the others serves there
+        backends = "flash,cudnn" if options.dtype == "bfloat16" else "efficient"
+    named = (options.backends or backends).split(",")
+    found = []
+    for library in options.libraries.split(","):
+        if torch_vit.installed("torch") and torch_vit.installed(library):
+            found += [f"{library} {way} {backend}" for way in ways for backend in named]
+        else:
+            print(f"{library}: not installed, left out", file=sys.stderr)
+    return found
+
+
+def surroundings(options: argparse.Namespace) -> dict[str, str]:
+    """Returns the variables that all sides run under."""
+    first_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    return {
+        "JAX_PLATFORMS": options.device,
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "CUDA_VISIBLE_DEVICES": first_gpu if options.device == "cuda" else "",
+        "OMP_NUM_THREADS": str(options.threads),
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+    }
+
+
+def limit_cores(count: int) -> None:
+    """Leaves this process so many cores: XLA and PyTorch make a thread for each."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def ours(options: argparse.Namespace) -> Measured:
+    """Returns the step of `vit_jax train`, or the forward pass of `vit_jax benchmark infer`."""
+    from importlib.metadata import version
+
+    import jax
+
+    from vit_jax import memory, trees
+    from vit_jax.benchmark import infer, train, workload
+    from vit_jax.checkpoints.store import Store
+
+    experiment = workload.random_experiment(configured(options))
+    if options.mode == "train":
+        with Store(Path("unused")) as store:  # nothing is saved
+            work = train.training_work(experiment, store)
+    else:
+        work = infer.inference_work(experiment)
+    params = work.state["params"] if options.mode == "infer" else work.state.params
+    parameters, state = trees.count(params), [work.state]
+
+    def call() -> Any:
+        state[0], result = work.step(state[0])
+        return result
+
+    device = {"device": jax.devices()[0].device_kind, "jax": version("jax")}
+    return Measured(call, jax.block_until_ready, memory.peak_bytes, parameters, device)
+
+
+def configured(options: argparse.Namespace) -> Any:
+    """Returns the settings of the run that is measured."""
+    from vit_jax.config import default_config
+    from vit_jax.recipes import merge
+
+    settings = {
+        "model": {"model_name": options.model},
+        "num_classes": CLASSES,
+        "pp": {"crop": options.size},
+        "batch": options.batch,
+        "batch_eval": options.batch,
+        "dtype": options.dtype,
+        "optimizer": options.optimizer,
+        "optim_dtype": "float32",
+        "base_lr": torch_vit.LEARNING_RATE,
+        "total_steps": 1000,
+        "warmup_steps": 0,
+    }
+    return merge(default_config(), settings, "throughput.py").lock()
+
+
+def theirs(options: argparse.Namespace) -> Measured:
+    """Returns the same in PyTorch; the side's name is "LIBRARY WAY BACKEND"."""
+    torch = importlib.import_module("torch")  # only these sides need it, and not all have it
+    library, way, backend = options.side.split(" ")
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    if options.device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as XLA takes for float32
+    model = torch_vit.make(library, sizes(options)).to(options.device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    shape = (options.batch, 3, options.size, options.size)
+    images = torch.randn(shape, device=options.device)
+    labels = torch.randint(CLASSES, (options.batch,), device=options.device)
+    model.train(options.mode == "train")
+    if COMPILED[way]:
+        model = torch.compile(model, mode=COMPILED[way])
+    if options.mode == "train":
+        step = torch_vit.training_step(model, images, labels, options.optimizer, options.dtype)
+    else:
+        step = torch_vit.inference_step(model, images, options.dtype)
+    forced = getattr(torch.nn.attention.SDPBackend, torch_vit.BACKENDS[backend])
+
+    def call() -> Any:
+        with torch.nn.attention.sdpa_kernel(forced):
+            return step()
+
+    return Measured(
+        call, *torch_vit.waiting(options.device), parameters, torch_vit.versions(library)
+    )
+
+
+def sizes(options: argparse.Namespace) -> torch_vit.Sizes:
+    """Returns what the named model is made of."""
+    from vit_jax.models.zoo import model_fields
+
+    fields = model_fields(options.model)
+    encoder = fields["transformer"]
+    return torch_vit.Sizes(
+        pixels=options.size,
+        patch=fields["patches"]["size"][0],
+        width=fields["hidden_size"],
+        layers=encoder["num_layers"],
+        heads=encoder["num_heads"],
+        hidden=encoder["mlp_dim"],
+        classes=CLASSES,
+    )
+
+
+def measure(side: Measured, options: argparse.Namespace) -> dict[str, Any]:
+    """Returns seconds of the first call and of the steps after it, memory and versions.
+
+    On a GPU a timed step is the mean of ten that are dispatched at once, so that no side waits for
+    the host.
+    """
+    together = 10 if options.device == "cuda" else 1
+    start = time.perf_counter()
+    side.wait(side.call())
+    first = time.perf_counter() - start
+    side.wait(side.call())
+    seconds = []
+    for _ in range(options.steps):
+        start = time.perf_counter()
+        side.wait([side.call() for _ in range(together)][-1])
+        seconds.append((time.perf_counter() - start) / together)
+    return {
+        "first_call": first,
+        "steps": seconds,
+        "peak_memory_bytes": side.peak_bytes() or machine.peak_bytes(),
+        "parameters": side.parameters,
+        "versions": side.versions,
+    }
+
+
+def check_same(rounds: dict[str, list[dict[str, Any]]]) -> None:
+    """Ends the program unless all sides have as many parameters as ours."""
+    expected = rounds[OURS][0]["parameters"]
+    for name, results in rounds.items():
+        if results[0]["parameters"] != expected:
+            raise SystemExit(f"{name}: {results[0]['parameters']} parameters, ours: {expected}")
+
+
+def report(rounds: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
+    """Prints the table and the machine, or all of it as JSON."""
+    here, times = machine.describe(), medians_ms(rounds)
+    asked = {key: getattr(options, key) for key in PASSED_ON}
+    if options.json:
+        print(
+            json.dumps(asked | {"machine": here, "rounds": rounds, "medians_ms": times}, indent=2)
+        )
+        return
+    print(", ".join(f"{key} {value}" for key, value in asked.items()))
+    rows = []
+    for name, own in times.items():
+        middle, results = statistics.median(own), rounds[name]
+        ratio = f"{middle / statistics.median(times[OURS]):.2f}× {verdict(times[OURS], own)}"
+        cells = [
+            f"{statistics.median(result['first_call'] for result in results):.1f}",
+            f"{middle:.1f} ({min(own):.1f} – {max(own):.1f})",
+            f"{1000 * options.batch / middle:,.1f}",
+            f"{max(result['peak_memory_bytes'] for result in results) / 1e9:.2f}",
+        ]
+        rows.append([name, *cells, ratio if name != OURS else ""])
+    headings = ("first call, s", "step, ms (min – max)", "images/s", "memory, GB")
+    print_table(("side",), (*headings, "vit_jax against it"), rows)
+    versions = {k: v for results in rounds.values() for k, v in results[0]["versions"].items()}
+    print(machine.line(here), *(f"{k} {v}" for k, v in versions.items()), sep=", ")
+
+
+if __name__ == "__main__":
+    main()
