@@ -53,6 +53,11 @@ def test_training_flops_are_three_forward_passes_of_the_summary(trained):
     assert trained.what["dtype"] == "float32"
 
 
+def test_bytes_of_a_step_are_those_of_its_program(trained):
+    """At least parameters and moments, read and written; a float of each pixel at the least."""
+    assert trained.bytes_accessed > 2 * 3 * 4 * 3_000 / 8 + 16 * 8 * 8 * 3 * 4 / 8
+
+
 def test_time_to_the_first_step_holds_compilation_and_what_came_before(trained):
     assert 0 < trained.compile_seconds < trained.seconds_to_first_step
     waited = benchmark_infer(_config(), 0.01, started=time.perf_counter() - 1000)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from typing import Any
 
@@ -36,6 +37,8 @@ class StepSpeed:
       batch: images a step.
       flops_per_image: floating-point operations, by formula: see `models.summary`; a training
         step is counted as three forward passes.
+      bytes_accessed: by a step's operations on one device, each of its operands and its result, as
+        the compiler counts, which knows no caches; NaN where it does not count.
       matmul_flops_per_second: of all devices at large matrix products, measured after the steps.
       what: model, size, dtype and devices.
     """
@@ -50,6 +53,7 @@ class StepSpeed:
     steps: int
     batch: int
     flops_per_image: int
+    bytes_accessed: float
     matmul_flops_per_second: float
     what: dict[str, str]
 
@@ -112,6 +116,7 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
         steps=len(times),
         batch=work.images,
         flops_per_image=flops,
+        bytes_accessed=(compiled.cost_analysis() or {}).get("bytes accessed", math.nan),
         matmul_flops_per_second=peak,
         what=describe(experiment),
     )
