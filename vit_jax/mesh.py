@@ -6,7 +6,7 @@ The batch is split over `data` and `fsdp`; parameters and optimiser state are he
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -129,22 +129,22 @@ def tensor_axis(path: str, rank: int) -> int | None:
     return None
 
 
-def check_split(mesh: Mesh | AbstractMesh, params: trees.Tree) -> None:
-    """Raises ConfigError if an axis of the mesh splits not one parameter (arrays or shapes)."""
-    flat = {path: leaf.shape for path, leaf in trees.flatten(params).items()}
-    used = {axis for path, shape in flat.items() for axis in partition(mesh, path, shape) if axis}
-    for axis in ("fsdp", "tensor"):
+def check_split(mesh: Mesh | AbstractMesh, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ConfigError if an axis of the mesh splits not one parameter of {path: shape}."""
+    used = {axis for path, shape in shapes.items() for axis in partition(mesh, path, shape)}
+    ruled = {
+        shape[axis]
+        for path, shape in shapes.items()
+        if (axis := tensor_axis(path, len(shape))) is not None
+    }
+    sizes = {"fsdp": {n for shape in shapes.values() for n in shape}, "tensor": ruled}
+    for axis, found in sizes.items():
         if mesh.shape[axis] > 1 and axis not in used:
-            ruled = {
-                shape[i]
-                for p, shape in flat.items()
-                if (i := tensor_axis(p, len(shape))) is not None
-            }
-            sizes = ruled if axis == "tensor" else {n for shape in flat.values() for n in shape}
+            what = "heads and MLPs have" if axis == "tensor" else "parameters have"
             raise ConfigError(
-                f"config.mesh.{axis}={mesh.shape[axis]}: divides none of the sizes that it could "
-                f"split ({_sizes(sizes)}), so that each device would hold and do the same; choose "
-                f"a divisor of one of them, or 1"
+                f"config.mesh.{axis}={mesh.shape[axis]}: divides none of the sizes that {what} "
+                f"({_sizes(found)}), so nothing would be split; choose a divisor of one of them, "
+                "or 1"
             )
 
 

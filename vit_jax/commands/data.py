@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from vit_jax.commands.command import Command
+from vit_jax.commands.plan import add_plan
 from vit_jax.errors import ConfigError
 
 # Every other import waits for its command: help and usage errors must be instant.
@@ -20,6 +21,7 @@ def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--json", action="store_true", help="print one JSON object")
     kind.add_argument("--seconds", type=float, default=5.0, help="for each measurement (default 5)")
     kind.set_defaults(measure=_benchmark_input)
+    add_plan(kinds)
 
 
 def _benchmark(options: argparse.Namespace, overrides: list[str]) -> int:
