@@ -100,7 +100,7 @@ def shapes_of_layers(
         path = "/".join(context.module.path)
         outputs.setdefault(path, ())  # in its place before those of the modules inside
         result = call(*args, **kwargs)
-        if hasattr(result, "shape"):
+        if getattr(result, "ndim", 0):  # under remat, flax also calls for a scalar
             outputs[path] = result.shape[1:] if result.shape[0] == 1 else result.shape
         return result
 

@@ -1,10 +1,11 @@
 """What devices can do at most, as their makers publish it.
 
 Sources: for NVIDIA, the data sheets of A100 80GB SXM, H100 SXM and H200 SXM (dense bfloat16; NVLink
-in one direction, half of what is printed) and DGX A100 and DGX H100 (one network port of 200 or
-400 Gbit/s for each GPU, eight GPUs joined by NVSwitch). For Cloud TPU, cloud.google.com/tpu/docs, pages v4, v5e
-and v5p (chips, memory, size of a pod, network); a collective along one axis of a mesh uses one axis
-of the torus in both directions: a sixth (v4, v5p) or a quarter (v5e) of a chip's links, twice.
+in one direction, half of what is printed) and of DGX A100 and DGX H100 (eight GPUs joined by
+NVSwitch, and for each GPU a network port of 200 or 400 Gbit/s). For Cloud TPU,
+cloud.google.com/tpu/docs, pages v4, v5e and v5p (chip, memory, size of a pod, links, network): a
+collective along one axis of a mesh uses one axis of the torus, in both directions, which is a third
+(v4, v5p) or half (v5e) of what a chip's links can send.
 """
 
 import dataclasses
@@ -44,7 +45,7 @@ ACCELERATORS = {
         Accelerator("a100", 312e12, 80e9, 2.039e12, 300e9, 8, 25e9),
         Accelerator("h100", 989e12, 80e9, 3.35e12, 450e9, 8, 50e9),
         Accelerator("h200", 989e12, 141e9, 4.8e12, 450e9, 8, 50e9),
-        Accelerator("tpu_v4", 275e12, 32 * 2**30, 1.2e12, 100e9, 4096, 6.25e9, "tpu"),
+        Accelerator("tpu_v4", 275e12, 2.0**35, 1.2e12, 100e9, 4096, 6.25e9, "tpu"),
         Accelerator("tpu_v5e", 197e12, 16e9, 819e9, 100e9, 256, 3.125e9, "tpu"),
         Accelerator("tpu_v5p", 459e12, 95e9, 2.765e12, 200e9, 8960, 6.25e9, "tpu"),
     )

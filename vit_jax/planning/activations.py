@@ -34,7 +34,7 @@ class Kept:
     """
 
     block: str | None
-    size: float
+    size: float | int
     split: bool = False
     needed: bool = True
     product: str | None = None
@@ -97,7 +97,7 @@ def _weights(module: str, shape: Shape, outputs: Mapping[str, Any], itemsize: in
     return Kept(block_of(module), size, split=True, product="batched")
 
 
-def kept_bytes(kept: Iterable[Kept], tensor: int, remat: str | None) -> float:
+def kept_bytes(kept: Iterable[Kept], tensor: int, remat: str | None) -> float | int:
     """Returns the bytes of one image that a device holds when the backward pass begins.
 
     Args:
@@ -108,7 +108,7 @@ def kept_bytes(kept: Iterable[Kept], tensor: int, remat: str | None) -> float:
     """
     kept = list(kept)
 
-    def total(chosen: Iterable[Kept]) -> float:
+    def total(chosen: Iterable[Kept]) -> float | int:
         return sum(one.size / (tensor if one.split else 1) for one in chosen)
 
     needed = [one for one in kept if one.needed]
@@ -126,5 +126,5 @@ def kept_bytes(kept: Iterable[Kept], tensor: int, remat: str | None) -> float:
     return outside + saved + inputs + largest
 
 
-def _first(kept: Iterable[Kept], block: str) -> float:
+def _first(kept: Iterable[Kept], block: str) -> float | int:
     return next(one.size for one in kept if one.block == block and not one.product)

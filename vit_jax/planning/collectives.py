@@ -1,7 +1,7 @@
 """What the devices of a mesh send each other in a training step, from shapes and rules alone.
 
-Parameters that `fsdp` splits are gathered for each pass over them, and their gradients reduced and
-scattered; gradients are summed along `data`; activations are summed along `tensor` behind each
+Parameters that `fsdp` splits are gathered (with remat, a block's are again), and their gradients
+reduced and scattered; gradients are summed along `data`; activations are summed along `tensor` behind each
 product whose rows are split, and in the backward pass before each whose columns are
 (arXiv:1909.08053, section 3; arXiv:2004.13336). `vit_jax.planning.partitioned` counts them in a
 compiled program.
@@ -40,11 +40,11 @@ class Collective:
     axis: str
     what: str
     count: int
-    bytes: float
+    bytes: float | int
     devices: int
 
     @property
-    def sent(self) -> float:
+    def sent(self) -> float | int:
         """Bytes that a device sends, by a ring (the least there is for large arrays)."""
         once = self.bytes * (self.devices - 1) / self.devices
         return 2 * once if self.kind == REDUCE else once
@@ -75,7 +75,7 @@ def step_collectives(
     """Returns the collectives of a training step; those of a few numbers are left out."""
     params, outputs = shapes_of_layers(model, image_size)
     shapes = {path: leaf.shape for path, leaf in params.items()}
-    found: dict[tuple[str, str, str], list[float]] = collections.defaultdict(list)
+    found: dict[tuple[str, str, str], list[float | int]] = collections.defaultdict(list)
     for path, shape in shapes.items():
         _of_parameter(found, path, shape, mesh, work)
         if mesh.shape["tensor"] > 1 and path.endswith("/kernel"):
@@ -91,7 +91,7 @@ def _devices(mesh: AbstractMesh, axis: str) -> int:
 
 
 def _of_parameter(
-    found: Mapping[tuple[str, str, str], list[float]],
+    found: Mapping[tuple[str, str, str], list[float | int]],
     path: str,
     shape: Shape,
     mesh: AbstractMesh,
@@ -101,8 +101,9 @@ def _of_parameter(
     axes = partition(mesh, path, shape)
     size = _FLOAT32 * math.prod(shape) / (mesh.shape["tensor"] if "tensor" in axes else 1)
     if "fsdp" in axes:
-        passes = 1 + (work.remat and block_of(path) is not None)
-        found[GATHER, "fsdp", "parameters"] += [size] * passes * work.parts
+        # Forward once for all parts: XLA takes what does not change out of the loop over them.
+        again = work.parts if work.remat and block_of(path) else 0
+        found[GATHER, "fsdp", "parameters"] += [size] * (1 + again)
         found[SCATTER, "fsdp", "gradients"] += [size] * work.parts
         if mesh.shape["data"] > 1:
             size /= mesh.shape["fsdp"]
@@ -114,7 +115,7 @@ def _of_parameter(
 
 
 def _of_activations(
-    found: Mapping[tuple[str, str, str], list[float]],
+    found: Mapping[tuple[str, str, str], list[float | int]],
     path: str,
     shape: Shape,
     outputs: Mapping[str, Shape],

@@ -64,20 +64,20 @@ class Plan:
     mesh: dict[str, int]
     device: Accelerator
     params: int
-    memory: dict[str, float]
+    memory: dict[str, float | int]
     collectives: tuple[Collective, ...]
-    model_flops: float
-    device_flops: float
-    seconds: dict[str, float]
-    step_seconds: float
-    utilisation: float
+    model_flops: float | int
+    device_flops: float | int
+    seconds: dict[str, float | int]
+    step_seconds: float | int
+    utilisation: float | int
 
     @property
     def devices(self) -> int:
         return math.prod(self.mesh.values())
 
     @property
-    def bytes(self) -> float:
+    def bytes(self) -> float | int:
         """Bytes on each device."""
         return sum(self.memory.values())
 
@@ -86,12 +86,12 @@ class Plan:
         return self.bytes <= USABLE * self.device.memory
 
     @property
-    def fraction_of_peak(self) -> float:
+    def fraction_of_peak(self) -> float | int:
         """Share of all devices' peak that goes into the model's operations (MFU)."""
         return self.model_flops / self.devices / self.device.flops / self.step_seconds
 
     @property
-    def efficiency(self) -> float:
+    def efficiency(self) -> float | int:
         """Share of the step that the model's operations alone would take on as many devices."""
         return self.fraction_of_peak / self.utilisation
 
@@ -110,7 +110,7 @@ class Plan:
 
 
 def make_plan(
-    config: Config, devices: int, device: str = "h100", utilisation: float = UTILISATION
+    config: Config, devices: int, device: str = "h100", utilisation: float | int = UTILISATION
 ) -> Plan:
     """Plans a training step of a config; no data is opened and nothing is computed.
 
@@ -178,7 +178,7 @@ def _memory(
     mesh: AbstractMesh,
     work: Work,
     accelerator: Accelerator,
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Returns {what: bytes on a device} at the start of the backward pass, where they peak."""
     parameters = device_bytes(state.params)
     size = make_preprocess(config).size
@@ -215,12 +215,13 @@ def _plain_attention(config: Config, model: Model, accelerator: Accelerator) -> 
     return why_not_cudnn(accelerator.platform, query, dropout=dropout) is not None
 
 
-def _gathered(state: TrainState, mesh: AbstractMesh, work: Work) -> float:
+def _gathered(state: TrainState, mesh: AbstractMesh, work: Work) -> float | int:
     """Returns the bytes of parameters that are put together from the shares of `fsdp`.
 
-    XLA gathers each once and holds it until its gradient is there; with remat, for one block.
+    XLA gathers each once and holds it until its gradient is there. With remat it holds one block's
+    at a time; but in a loop over parts it gathers all of them before.
     """
-    by_block: dict[str | None, float] = {}
+    by_block: dict[str | None, float | int] = {}
     for path, leaf in trees.flatten(state.params).items():
         axes = partition(mesh, path, leaf.shape)
         if "fsdp" in axes:
@@ -229,12 +230,13 @@ def _gathered(state: TrainState, mesh: AbstractMesh, work: Work) -> float:
             by_block[block] = by_block.get(block, 0) + math.prod(leaf.shape) * 4 / share
     outside = by_block.pop(None, 0)
     blocks = by_block.values()
-    return outside + (max(blocks, default=0) if work.remat else sum(blocks))
+    one_block = work.remat and work.parts == 1
+    return outside + (max(blocks, default=0) if one_block else sum(blocks))
 
 
 def _flops(
     model: Model, size: tuple[int, int], mesh: AbstractMesh, work: Work
-) -> tuple[float, float]:
+) -> tuple[float | int, float | int]:
     """Returns the operations of a step: the model's, over all devices; and those of each device."""
     params, outputs = shapes_of_layers(model, size)
     whole = device = 0.0
@@ -255,9 +257,9 @@ def _seconds(
     accelerator: Accelerator,
     mesh: AbstractMesh,
     collectives: tuple[Collective, ...],
-    memory: dict[str, float],
-    flops: float,
-) -> dict[str, float]:
+    memory: dict[str, float | int],
+    flops: float | int,
+) -> dict[str, float | int]:
     """Returns the seconds of each part of a step, as if alone."""
     state = ("parameters", "optimiser", "average of parameters")
     moved = 2 * sum(memory[what] for what in state) + memory["gradients"]  # read and written

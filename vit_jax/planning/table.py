@@ -44,5 +44,5 @@ def print_plan(plan: Plan) -> None:
     )
 
 
-def _gb(size: float) -> str:
+def _gb(size: float | int) -> str:
     return f"{size / 1e9:,.3f}"
