@@ -50,7 +50,7 @@ ACCELERATORS = {
         Accelerator("tpu_v5p", 459e12, 95e9, 2.765e12, 200e9, 8960, 6.25e9, "tpu"),
     )
 }
-_FIGURES = ("flops", "memory", "bandwidth", "link", "domain", "network")
+FIGURES = ("flops", "memory", "bandwidth", "link", "domain", "network")
 
 
 def find_accelerator(text: str) -> Accelerator:
@@ -63,13 +63,13 @@ def find_accelerator(text: str) -> Accelerator:
         if text not in ACCELERATORS:
             raise ConfigError(
                 f"--device={text}: none of {', '.join(ACCELERATORS)}{nearest(text, ACCELERATORS)}; "
-                f"or describe it as {','.join(f'{name}=…' for name in _FIGURES)}"
+                f"or describe it as {','.join(f'{name}=…' for name in FIGURES)}"
             )
         return ACCELERATORS[text]
     said = dict(re.findall(r"(\w+)=([\d.]+(?:e[+-]?\d+)?)(?:,|$)", text))
-    if sorted(said) != sorted(_FIGURES) or text.count("=") != len(_FIGURES):
+    if sorted(said) != sorted(FIGURES) or text.count("=") != len(FIGURES):
         raise ConfigError(
-            f"--device={text}: must give a number for each of {', '.join(_FIGURES)}, and for "
+            f"--device={text}: must give a number for each of {', '.join(FIGURES)}, and for "
             "nothing else, as in flops=2e12,memory=64e9"
         )
     figures = {name: float(value) for name, value in said.items()}

@@ -1,10 +1,9 @@
 """What the devices of a mesh send each other in a training step, from shapes and rules alone.
 
 Parameters that `fsdp` splits are gathered (with remat, a block's are again), and their gradients
-reduced and scattered; gradients are summed along `data`; activations are summed along `tensor` behind each
-product whose rows are split, and in the backward pass before each whose columns are
-(arXiv:1909.08053, section 3; arXiv:2004.13336). `vit_jax.planning.partitioned` counts them in a
-compiled program.
+reduced and scattered; gradients are summed along `data` (arXiv:2004.13336); activations are summed
+along `tensor` behind each product whose rows are split, and in the backward pass before each whose
+columns are (arXiv:1909.08053, section 3). `partitioned.py` counts them in a compiled program.
 """
 
 import collections
