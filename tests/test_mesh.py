@@ -128,6 +128,7 @@ def test_initial_values_are_never_whole_on_a_device():
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     needs = jax.jit(initial, out_shardings=shardings).lower(None).compile().memory_analysis()
     whole = trees.nbytes(shapes)
+    assert needs is not None
     assert needs.output_size_in_bytes < whole / 7
     assert needs.temp_size_in_bytes < whole / 4
 
@@ -150,6 +151,7 @@ def test_pretrained_and_restored_values_come_in_shares(tmp_path):
     with Store(tmp_path, keep=1) as store:
         store.save(3, started, {})
         restored = store.restore(state)
+    assert restored is not None
     for tree in (started, restored.state):
         assert trees.difference(tree.params, values) == []
         for path, leaf in trees.flatten(tree).items():

@@ -161,7 +161,7 @@ def device_bytes(tree: trees.Tree) -> int:
     )
 
 
-def with_split_batch(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+def with_split_batch(mesh: Mesh | AbstractMesh, function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function with what its layers return split by image over the mesh.
 
     XLA decides by itself how the intermediate results lie. For wide layers and few images, or in
@@ -188,7 +188,7 @@ def with_split_batch(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., 
     return wrapped
 
 
-def _has_batch(result: Any, mesh: Mesh) -> bool:
+def _has_batch(result: Any, mesh: Mesh | AbstractMesh) -> bool:
     return (
         isinstance(result, jax.Array)
         and result.ndim > 1

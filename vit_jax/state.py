@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import trees
 from vit_jax.mesh import state_sharding
@@ -70,7 +70,7 @@ def initial_state(
     )
 
 
-def abstract_state(mesh: Mesh, state: TrainState) -> TrainState:
+def abstract_state(mesh: Mesh | AbstractMesh, state: TrainState) -> TrainState:
     """Returns the shape, dtype and sharding of every leaf of a state of arrays or shapes."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

@@ -21,6 +21,8 @@ from vit_jax.planning.activations import block_of
 GATHER, SCATTER, REDUCE = "all-gather", "reduce-scatter", "all-reduce"
 _FLOAT32 = 4
 
+Found = dict[tuple[str, str, str], list[float | int]]  # (kind, axis, what): bytes of each array
+
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
@@ -74,7 +76,7 @@ def step_collectives(
     """Returns the collectives of a training step; those of a few numbers are left out."""
     params, outputs = shapes_of_layers(model, image_size)
     shapes = {path: leaf.shape for path, leaf in params.items()}
-    found: dict[tuple[str, str, str], list[float | int]] = collections.defaultdict(list)
+    found: Found = collections.defaultdict(list)
     for path, shape in shapes.items():
         _of_parameter(found, path, shape, mesh, work)
         if mesh.shape["tensor"] > 1 and path.endswith("/kernel"):
@@ -90,7 +92,7 @@ def _devices(mesh: AbstractMesh, axis: str) -> int:
 
 
 def _of_parameter(
-    found: Mapping[tuple[str, str, str], list[float | int]],
+    found: Found,
     path: str,
     shape: Shape,
     mesh: AbstractMesh,
@@ -114,7 +116,7 @@ def _of_parameter(
 
 
 def _of_activations(
-    found: Mapping[tuple[str, str, str], list[float | int]],
+    found: Found,
     path: str,
     shape: Shape,
     outputs: Mapping[str, Shape],
