@@ -93,6 +93,7 @@ def compare(axis: str, change: str, mesh: tuple[int, int, int]) -> dict[str, Any
     from vit_jax.config import default_config, validate
     from vit_jax.experiment import make_model
     from vit_jax.mesh import AXES, make_mesh, paper_mesh
+    from vit_jax.models.summary import shapes_of_layers
     from vit_jax.planning.collectives import step_collectives
     from vit_jax.planning.partitioned import collective_bytes
     from vit_jax.planning.plan import work_of
@@ -103,10 +104,11 @@ def compare(axis: str, change: str, mesh: tuple[int, int, int]) -> dict[str, Any
         merge(config, settings, "plan_check")
     validate(config)
     model = make_model(config, config.num_classes)
+    shapes = shapes_of_layers(model, (32, 32))
     program = partitioned(config, model, make_mesh(*mesh))
     found = collective_bytes(program, dict(zip(AXES, mesh, strict=True)))
     wanted: dict[tuple[str, str], float | int] = collections.defaultdict(int)
-    for one in step_collectives(model, (32, 32), paper_mesh(mesh), work_of(config)):
+    for one in step_collectives(shapes, paper_mesh(mesh), work_of(config)):
         wanted["gather" if one.kind == "all-gather" else "sum", one.axis] += one.bytes
     row: dict[str, Any] = {"mesh": axis, "change": change}
     known = 0
@@ -145,7 +147,7 @@ def partitioned(config: Any, model: Any, mesh: Any) -> str:
     row = jax.ShapeDtypeStruct((config.batch,), jnp.int32)
     images = jax.ShapeDtypeStruct((config.batch, 32, 32, 3), jnp.uint8)
     batch = {"image": images, "label": row, "epoch": row, "index": row}
-    return jax.jit(compiled(step, mesh, state)).lower(state, batch).compile().as_text()
+    return jax.jit(compiled(step, mesh, state)).lower(state, batch).compile().as_text() or ""
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from vit_jax.experiment import build, make_model
 from vit_jax.mesh import check_split, device_bytes, make_mesh, paper_mesh, partition, state_sharding
 from vit_jax.models import create_model
 from vit_jax.optim import make_optimizer
+from vit_jax.run import Run
+from vit_jax.signals import StopSignals
 from vit_jax.state import abstract_state, fresh_state, initial_state
 
 NAMED = {
@@ -191,3 +193,11 @@ def test_an_axis_that_would_split_nothing_is_refused(sizes, says):
 def test_a_run_is_refused_when_it_is_built_and_not_when_it_is_compiled(changes, says):
     with pytest.raises(ConfigError, match=says):
         build(runs.tiny_config(**changes))
+
+
+@pytest.mark.parametrize(("mesh", "says"), [({"fsdp": 8}, "on each device, of "), ({}, None)])
+def test_a_run_says_what_each_device_holds_where_the_mesh_splits_it(mesh, says, tmp_path):
+    with Store(tmp_path, keep=1) as store, StopSignals() as signals:
+        rows = dict(Run(build(runs.tiny_config(mesh=mesh)), store, signals).summary())
+    assert ("memory" in rows) == (says is not None)
+    assert says is None or says in rows["memory"]

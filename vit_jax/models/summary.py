@@ -14,6 +14,8 @@ from flax import linen as nn
 from vit_jax import trees
 
 Shape = tuple[int, ...]
+# {path: parameter's shape and dtype}, and {module's path: what it returns for one image}.
+Shapes = tuple[dict[str, Any], dict[str, Shape]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +92,7 @@ def _images(image_size: tuple[int, int]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
 
 
-def shapes_of_layers(
-    model: nn.Module, image_size: tuple[int, int]
-) -> tuple[dict[str, Any], dict[str, Shape]]:
+def shapes_of_layers(model: nn.Module, image_size: tuple[int, int]) -> Shapes:
     """Returns the parameters, and what each module returns for one image, in order of the calls."""
     outputs: dict[str, Shape] = {}
 

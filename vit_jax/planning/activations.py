@@ -11,10 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flax import linen as nn
-
 from vit_jax.mesh import tensor_axis
-from vit_jax.models.summary import Shape, rows_of, shapes_of_layers
+from vit_jax.models.summary import Shape, Shapes, rows_of
 
 _BLOCK = re.compile(r".*?(encoderblock|MixerBlock)_\d+")
 _LOGITS_BYTES = 4  # softmax is float32
@@ -46,18 +44,15 @@ def block_of(path: str) -> str | None:
     return match[0] if match else None
 
 
-def kept_by_layers(
-    model: nn.Module, image_size: tuple[int, int], itemsize: int, *, plain_attention: bool
-) -> list[Kept]:
+def kept_by_layers(shapes: Shapes, itemsize: int, *, plain_attention: bool) -> list[Kept]:
     """Returns what each layer leaves.
 
     Args:
-      model: any of the models.
-      image_size: (height, width) in pixels.
+      shapes: of a model, as `shapes_of_layers` gives them.
       itemsize: bytes of a number in the dtype of the computation.
       plain_attention: whether the weights of attention are held; a fused kernel holds none.
     """
-    params, outputs = shapes_of_layers(model, image_size)
+    params, outputs = shapes
     kept = []
     for path, leaf in params.items():
         module, _, name = path.rpartition("/")

@@ -11,11 +11,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from flax import linen as nn
 from jax.sharding import AbstractMesh
 
 from vit_jax.mesh import partition, tensor_axis
-from vit_jax.models.summary import Shape, rows_of, shapes_of_layers
+from vit_jax.models.summary import Shape, Shapes, rows_of
 from vit_jax.planning.activations import block_of
 
 GATHER, SCATTER, REDUCE = "all-gather", "reduce-scatter", "all-reduce"
@@ -70,17 +69,20 @@ class Work:
     merged: bool = False
 
 
-def step_collectives(
-    model: nn.Module, image_size: tuple[int, int], mesh: AbstractMesh, work: Work
-) -> tuple[Collective, ...]:
-    """Returns the collectives of a training step; those of a few numbers are left out."""
-    params, outputs = shapes_of_layers(model, image_size)
-    shapes = {path: leaf.shape for path, leaf in params.items()}
+def step_collectives(shapes: Shapes, mesh: AbstractMesh, work: Work) -> tuple[Collective, ...]:
+    """Returns the collectives of a training step; those of a few numbers are left out.
+
+    Args:
+      shapes: of the model, as `shapes_of_layers` gives them.
+      mesh: the devices.
+      work: what the step is given.
+    """
+    params, outputs = shapes
     found: Found = collections.defaultdict(list)
-    for path, shape in shapes.items():
-        _of_parameter(found, path, shape, mesh, work)
+    for path, leaf in params.items():
+        _of_parameter(found, path, leaf.shape, mesh, work)
         if mesh.shape["tensor"] > 1 and path.endswith("/kernel"):
-            _of_activations(found, path, shape, outputs, mesh, work)
+            _of_activations(found, path, leaf.shape, outputs, mesh, work)
     return tuple(
         Collective(kind, axis, what, len(sizes), sum(sizes), _devices(mesh, axis))
         for (kind, axis, what), sizes in sorted(found.items())

@@ -28,12 +28,13 @@ from vit_jax.mesh import (
     paper_mesh,
     partition,
 )
+from vit_jax.models.encoder import heads_of_layers
 from vit_jax.models.kernels import why_not_cudnn
-from vit_jax.models.summary import flops_by_path, shapes_of_layers
+from vit_jax.models.summary import Shapes, flops_by_path, shapes_of_layers
 from vit_jax.models.zoo import Model
 from vit_jax.optim import make_optimizer
 from vit_jax.planning.accelerators import Accelerator, find_accelerator
-from vit_jax.planning.activations import block_of, kept_by_layers, kept_bytes
+from vit_jax.planning.activations import Kept, block_of, kept_by_layers, kept_bytes
 from vit_jax.planning.collectives import Collective, Work, step_collectives
 from vit_jax.state import TrainState, abstract_state, initial_state
 
@@ -133,14 +134,15 @@ def make_plan(
         config = changed(config, {"dtype": "bfloat16"})
     mesh = paper_mesh(axis_sizes(devices, config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
     check_batch(config, mesh)
-    model, size = make_model(config, config.num_classes or CLASSES), (config.pp.crop,) * 2
-    state = shapes_of_state(config, model, mesh)
-    shapes = {path: leaf.shape for path, leaf in trees.flatten(state.params).items()}
-    check_split(mesh, shapes)
-    work = work_of(config)
-    collectives = step_collectives(model, size, mesh, work)
-    memory = _memory(config, model, state, mesh, work, accelerator)
-    model_flops, device_flops = _flops(model, size, mesh, work)
+    model = make_model(config, config.num_classes or CLASSES)
+    shapes = shapes_of_layers(model, make_preprocess(config).size)
+    check_split(mesh, {path: leaf.shape for path, leaf in shapes[0].items()})
+    state, work = shapes_of_state(config, model, mesh), work_of(config)
+    collectives = step_collectives(shapes, mesh, work)
+    plain = _plain_attention(config, model, accelerator)
+    kept = kept_by_layers(shapes, work.itemsize, plain_attention=plain)
+    memory = _memory(config, state, kept, mesh, work)
+    model_flops, device_flops = _flops(shapes, mesh, work)
     seconds = _seconds(accelerator, mesh, collectives, memory, device_flops / utilisation)
     hidden = max(0.0, seconds["data"] + seconds["fsdp"] - seconds["compute"])
     step = seconds["compute"] + seconds["update"] + seconds["tensor"] + hidden
@@ -172,21 +174,15 @@ def work_of(config: Config) -> Work:
 
 
 def _memory(
-    config: Config,
-    model: Model,
-    state: TrainState,
-    mesh: AbstractMesh,
-    work: Work,
-    accelerator: Accelerator,
+    config: Config, state: TrainState, kept: list[Kept], mesh: AbstractMesh, work: Work
 ) -> dict[str, float | int]:
     """Returns {what: bytes on a device} at the start of the backward pass, where they peak."""
     parameters = device_bytes(state.params)
-    size = make_preprocess(config).size
     images = work.images / work.parts / batch_shards(mesh)
-    plain = _plain_attention(config, model, accelerator)
-    kept = kept_by_layers(model, size, work.itemsize, plain_attention=plain)
     encoder = config.model.transformer
-    pixels = 3 * math.prod(size) * (work.parts + 4)  # uint8 of the batch, float32 of a part
+    pixels = (
+        3 * math.prod(make_preprocess(config).size) * (work.parts + 4)
+    )  # uint8 of the batch, float32 of a part
     return {
         "parameters": parameters + device_bytes(state.batch_stats),
         "optimiser": device_bytes(state.opt_state),
@@ -206,9 +202,7 @@ def _plain_attention(config: Config, model: Model, accelerator: Accelerator) -> 
     attention = config.model.transformer.attention
     if attention.kernel == "xla":
         return True
-    heads = (
-        encoder["num_heads"] if isinstance(encoder["num_heads"], int) else max(encoder["num_heads"])
-    )
+    heads = max(heads_of_layers(encoder["num_heads"], encoder["num_layers"]))
     width = attention.head_width or model.hidden_size // heads
     query = jax.ShapeDtypeStruct((1, 1, heads, width), jnp.dtype(config.dtype))
     dropout = encoder.get("attention_dropout_rate", 0.1) > 0
@@ -234,11 +228,9 @@ def _gathered(state: TrainState, mesh: AbstractMesh, work: Work) -> float | int:
     return outside + (max(blocks, default=0) if one_block else sum(blocks))
 
 
-def _flops(
-    model: Model, size: tuple[int, int], mesh: AbstractMesh, work: Work
-) -> tuple[float | int, float | int]:
+def _flops(shapes: Shapes, mesh: AbstractMesh, work: Work) -> tuple[float | int, float | int]:
     """Returns the operations of a step: the model's, over all devices; and those of each device."""
-    params, outputs = shapes_of_layers(model, size)
+    params, outputs = shapes
     whole = device = 0.0
     flops = flops_by_path(params, outputs)
     first = next((path for path in _FIRST if path in flops), None)
