@@ -22,7 +22,7 @@ FLOORS = (
         *("origin", "pretrained", "finetune", "release"),
     ),
     (
-        *("run", "train", "predict", "benchmark"),
+        *("run", "train", "predict", "benchmark", "planning"),
         *("listing", "inspection", "inspection_table"),
     ),
     ("commands", "main", "__init__"),

@@ -68,6 +68,27 @@ def test_processes_that_were_started_differently_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("process", "says"), [(0, "not all of 2 processes came"), (1, "not answer")]
+)
+def test_the_others_are_waited_for_no_longer_than_said(process, says, tmp_path):
+    file = jobs.recipe(tmp_path, to_json(settings()))
+    job = ["train", f"--config={file}", f"--workdir={tmp_path / 'run'}", "--patience=1"]
+    job += [f"--coordinator=127.0.0.1:{jobs.free_port()}", "--processes=2", f"--process={process}"]
+    ((code, output),) = jobs.run(1, 1, job)
+    assert code == 2, output
+    assert says in output
+    assert "longer --patience" in output
+    assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize("change", [{"coordinator": "localhost"}, {"patience": 0}])
+def test_an_address_has_a_port_and_patience_is_positive(change):
+    given = {"coordinator": "localhost:1", "processes": 2, "process": 1, **change}
+    with pytest.raises(ConfigError, match=f"--{next(iter(change))}="):
+        processes.join(**given)
+
+
+@pytest.mark.parametrize(
     ("coordinator", "count", "process"),
     [("localhost:1", None, None), (None, 2, 0), ("localhost:1", 2, 2), ("localhost:1", 2, -1)],
 )

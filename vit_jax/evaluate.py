@@ -11,7 +11,7 @@ from vit_jax.data.filling import ahead
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.experiment import Arrays, check_classes, evaluation_feed
-from vit_jax.mesh import make_mesh, replicated
+from vit_jax.mesh import make_mesh, replicated, with_split_batch
 from vit_jax.pretrained import Trained
 
 
@@ -35,7 +35,8 @@ class Evaluator:
             logits = jnp.asarray(model.apply(variables, images, train=False))
             return metrics.scores(logits, batch["label"], batch["mask"])
 
-        self.sums = jax.jit(sums, out_shardings=replicated(feed.loading.sharding.mesh))
+        mesh = feed.loading.sharding.mesh
+        self.sums = jax.jit(with_split_batch(mesh, sums), out_shardings=replicated(mesh))
 
     def __call__(self, variables: trees.Tree) -> dict[str, float]:
         """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over what is scored.

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax.config import Config, given
 from vit_jax.data.augment_host import alter
@@ -17,10 +17,11 @@ from vit_jax.data.pipeline import Feed, Loading, hold
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
 from vit_jax.errors import ConfigError, DataError
-from vit_jax.mesh import batch_sharding, batch_shards, make_mesh
+from vit_jax.mesh import batch_sharding, batch_shards, check_split, make_mesh
 from vit_jax.models.scanned import ScannedEncoder
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import Model, create_model
+from vit_jax.origin import shapes_of
 
 Arrays = Mapping[str, Source]  # splits passed from Python, by name
 
@@ -80,6 +81,7 @@ def build(config: Config, arrays: Arrays | None = None) -> Experiment:
             f"({_some(names)}); leave num_classes out, or name another dataset"
         )
     model = make_model(config, len(names))
+    check_split(mesh, shapes_of(model, preprocess.size))
     total = config.total_steps
     if total is None:
         total = max(1, round(config.epochs * len(train.source) / config.batch))
@@ -196,7 +198,7 @@ def _bad_limit(config: Config) -> int | None:
     return config.bad_images_limit if config.bad_images == "skip" else None
 
 
-def check_batch(config: Config, mesh: Mesh) -> None:
+def check_batch(config: Config, mesh: Mesh | AbstractMesh) -> None:
     """Raises ConfigError if a part of the batch cannot be split evenly over the devices."""
     shards, part = batch_shards(mesh), config.batch // config.accum_steps
     if part % shards:

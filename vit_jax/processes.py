@@ -4,8 +4,13 @@ JAX's own runtime does the work. Every process runs the same program and makes t
 a single process all of this costs nothing.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -17,7 +22,10 @@ _NONE, _FAILED = -1, -2
 
 
 def join(
-    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    patience: int = 300,
 ) -> None:
     """Makes this process one of a job; to be called before JAX has looked for devices.
 
@@ -28,10 +36,11 @@ def join(
       coordinator: HOST:PORT of process 0, on which it listens.
       processes: how many there are.
       process: which of them this is, from 0.
+      patience: seconds to wait for the others; when they are over, this process ends with a line
+        that says so.
 
     Raises:
-      ConfigError: some but not all arguments are given, no cluster is found, or the others do not
-        come.
+      ConfigError: some but not all of the first three are given, or no cluster is found.
     """
     given = (coordinator, processes, process)
     if None in given and given != (None, None, None):
@@ -41,14 +50,50 @@ def join(
         )
     if processes is not None and process is not None and not 0 <= process < processes:
         raise ConfigError(f"--process={process} must be from 0 to {processes - 1}")
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise ConfigError(f"--coordinator={coordinator}: must be HOST:PORT, as in 10.0.0.1:1234")
+    if patience < 1:
+        raise ConfigError(f"--patience={patience}: must be at least 1 second")
+    message = f"after {patience} s {_missing(*given)}; start all within that time, or give a "
+    message += "longer --patience"
+    # JAX's own limit ends the process with a trace of its C++ stack: ours comes before.
+    later = patience + 60
     try:
-        jax.distributed.initialize(coordinator, processes, process)
+        with _ends_after(patience, message):
+            jax.distributed.initialize(
+                coordinator, processes, process, initialization_timeout=later
+            )
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"this process cannot join a job ({reason}); give --coordinator=HOST:PORT, "
             "--processes=N and --process=I, the same coordinator to all"
         ) from error
+
+
+def _missing(coordinator: str | None, processes: int | None, process: int | None) -> str:
+    if coordinator is None:
+        return "the other processes of the cluster's job do not answer"
+    if process == 0:
+        return f"not all of {processes} processes came to {coordinator}"
+    return f"--coordinator={coordinator} does not answer"
+
+
+@contextlib.contextmanager
+def _ends_after(seconds: float, message: str) -> Iterator[None]:
+    """Ends this process with one line, as an error of the user, if the block takes longer."""
+
+    def end() -> None:
+        print(f"vit_jax: error: {message}", file=sys.stderr, flush=True)
+        os._exit(ConfigError.exit_code)  # the main thread waits in C++ and hears nothing
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def is_first() -> bool:

@@ -19,10 +19,11 @@ from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Experiment
 from vit_jax.finetune import starting_variables, weights_of
 from vit_jax.loggers import Console
+from vit_jax.mesh import device_bytes
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.origin import describe_model
 from vit_jax.signals import StopSignals
-from vit_jax.state import TrainState, abstract_state, initial_state
+from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state
 from vit_jax.step import StepSettings, compiled, make_train_step
 
 
@@ -68,9 +69,7 @@ class Run:
         """Returns the newest checkpoint that is intact, or the state at step 0."""
         restored = self.store.restore(self._abstract)
         if restored is None:
-            shardings = jax.tree.map(lambda leaf: leaf.sharding, self._abstract)
-            start = starting_variables(self.experiment)
-            return jax.jit(self._initial, out_shardings=shardings)(start)
+            return fresh_state(self._initial, self._abstract, starting_variables(self.experiment))
         self._check_same_data(restored.metadata)
         console.say(f"resuming after step {restored.step}")
         return restored.state
@@ -128,6 +127,7 @@ class Run:
             ("starts from", weights_of(config) or "initial values"),
             ("parameters", f"{trees.count(self._abstract.params):,}"),
             ("devices", f"{kind} ({split})" if split else kind),
+            *self._memory(),
             ("data", f"{config.dataset}, {len(experiment.class_names)} classes, {where}"),
             ("images", f"{len(train.source):,} to train on, {len(test.source):,} to test on"),
             (
@@ -136,6 +136,15 @@ class Run:
                 f"({total * config.batch / len(train.source):.1f} epochs)",
             ),
         ]
+
+    def _memory(self) -> list[tuple[str, str]]:
+        """Returns the row on what a device holds, where the mesh splits what it holds."""
+        shape = self.experiment.mesh.shape
+        if shape["fsdp"] * shape["tensor"] == 1:
+            return []
+        here, whole = device_bytes(self._abstract), trees.nbytes(self._abstract)
+        share = f"{here / 1e6:,.1f} MB of parameters and optimiser on each device"
+        return [("memory", f"{share}, of {whole / 1e6:,.1f} MB")]
 
 
 def step_settings(experiment: Experiment) -> StepSettings:

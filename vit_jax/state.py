@@ -1,13 +1,14 @@
 """All that a training step reads and writes, as one tree."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import trees
 from vit_jax.mesh import state_sharding
@@ -69,10 +70,38 @@ def initial_state(
     )
 
 
-def abstract_state(mesh: Mesh, state: TrainState) -> TrainState:
+def abstract_state(mesh: Mesh | AbstractMesh, state: TrainState) -> TrainState:
     """Returns the shape, dtype and sharding of every leaf of a state of arrays or shapes."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         state,
         state_sharding(mesh, state),
     )
+
+
+def fresh_state(
+    initial: Callable[[Mapping[str, trees.Tree] | None], TrainState],
+    abstract: TrainState,
+    start: Mapping[str, trees.Tree] | None = None,
+) -> TrainState:
+    """Returns the state at step 0; each device makes, or is sent, its own share and no more.
+
+    Args:
+      initial: `initial_state` with all arguments but `start`.
+      abstract: as `abstract_state` gives it.
+      start: pretrained variables, in the memory of every process.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    if start is not None:
+        start = {
+            name: jax.tree.map(_sent, tree, getattr(shardings, name))
+            for name, tree in start.items()
+            if tree
+        }
+    return jax.jit(initial, out_shardings=shardings)(start)
+
+
+def _sent(array: trees.Tree, sharding: jax.sharding.Sharding) -> jax.Array:
+    """Sends an array that all processes hold to the devices, to each its share."""
+    host = np.asarray(array)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

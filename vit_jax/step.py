@@ -17,7 +17,7 @@ from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.erasing import erase
 from vit_jax.data.mixing import mix
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.mesh import batch_sharding, replicated, state_sharding
+from vit_jax.mesh import batch_sharding, replicated, state_sharding, with_split_batch
 from vit_jax.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -91,7 +91,7 @@ def compiled(step: Step, mesh: Mesh, state: TrainState) -> Step:
     """Returns the step under `jit`: sharded over the mesh, the state's memory used again."""
     shardings = state_sharding(mesh, state)
     return jax.jit(
-        step,
+        with_split_batch(mesh, step),
         donate_argnums=0,
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),

@@ -1,4 +1,4 @@
-"""The command benchmark, which has a kind of its own for each thing it measures."""
+"""The command benchmark, which has a kind of its own for each thing it measures or foretells."""
 
 import argparse
 import time
@@ -18,7 +18,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
             "--config", required=True, help="recipe.py[:argument], a shipped recipe, or config.json"
         )
         kind.add_argument("--json", action="store_true", help="print one JSON object")
-        if name != "compile":  # which takes as long as it takes
+        if name not in ("compile", "plan"):  # which take as long as they take
             kind.add_argument(
                 "--seconds", type=float, default=5.0, help="for each measurement (default 5)"
             )
@@ -83,6 +83,14 @@ def _save(options: argparse.Namespace, config: Any, _: float) -> _Measured:
     return benchmark_save(config, options.seconds, options.workdir), print_save
 
 
+def _plan(options: argparse.Namespace, config: Any, _: float) -> _Measured:
+    from vit_jax.planning.plan import make_plan
+    from vit_jax.planning.table import print_plan
+
+    plan = make_plan(config, options.devices, options.device, options.utilisation)
+    return plan, print_plan
+
+
 _KINDS: dict[str, tuple[str, Callable[[argparse.Namespace, Any, float], _Measured]]] = {
     "input": (
         "the input pipeline: images a second, bytes moved, and how long training waits for it",
@@ -96,6 +104,10 @@ _KINDS: dict[str, tuple[str, Callable[[argparse.Namespace, Any, float], _Measure
     "attention": ("attention kernels alone: milliseconds, and difference from float64", _attention),
     "compile": ("how long compilation takes, cold and with a warm persistent cache", _compile),
     "save": ("checkpoints: how long training stands still, until one counts, to restore", _save),
+    "plan": (
+        "a training step on devices that need not be there: memory, communication, time",
+        _plan,
+    ),
 }
 
 _OWN_FLAGS: dict[str, dict[str, Any]] = {
@@ -111,6 +123,19 @@ _OWN_FLAGS: dict[str, dict[str, Any]] = {
     },
     "save": {
         "--workdir": {"help": "a folder on the disk to measure (default: for temporary files)"},
+    },
+    "plan": {
+        "--devices": {"type": int, "required": True, "metavar": "N", "help": "how many"},
+        "--device": {
+            "default": "h100",
+            "help": "a100, h100 (default), h200, tpu_v4, tpu_v5e, tpu_v5p, or a description: "
+            "flops=1e12,memory=64e9,bandwidth=1e11,link=1e10,domain=1,network=1e9",
+        },
+        "--utilisation": {
+            "type": float,
+            "default": 0.5,
+            "help": "of the peak, by operations (default 0.5)",
+        },
     },
 }
 

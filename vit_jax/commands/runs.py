@@ -18,6 +18,9 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
     parser.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
     parser.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
+    parser.add_argument(
+        "--patience", type=int, default=300, metavar="SECONDS", help="for the others (default 300)"
+    )
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -30,7 +33,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.distributed or explicit != (None, None, None):
         from vit_jax import processes
 
-        processes.join(*explicit)
+        processes.join(*explicit, options.patience)
     from vit_jax.train import train
 
     return train(config, options.workdir).exit_code

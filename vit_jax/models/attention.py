@@ -148,10 +148,10 @@ class MultiHeadDotProductAttention(nn.Module):
             strict=True,
         )
         tokens = x.reshape(b * n, width).astype(self.dtype)  # 2-D: see MlpBlock
-        if self.merged_qkv:  # stacked, not joined: heads that devices share stay where they are
-            kernel, bias = (jnp.stack(parts, axis=-3) for parts in (kernels, biases))
+        if self.merged_qkv:  # head by head, so that heads that devices share stay where they are
+            kernel, bias = (jnp.stack(parts, axis=-2) for parts in (kernels, biases))
             merged = _dense(tokens, kernel, bias).reshape(b, n, *bias.shape)
-            return tuple(merged[:, :, i] for i in range(3))
+            return tuple(merged[:, :, :, i] for i in range(3))
         return tuple(
             _dense(tokens, kernel, bias).reshape(b, n, *bias.shape)
             for kernel, bias in zip(kernels, biases, strict=True)

@@ -85,7 +85,9 @@ def choose_kernel(kernel: str, query: Array, *, dropout: bool, weights_wanted: b
     return "cudnn"
 
 
-def why_not_cudnn(platform: str, query: Array, *, dropout: bool) -> str | None:
+def why_not_cudnn(
+    platform: str, query: Array | jax.ShapeDtypeStruct, *, dropout: bool
+) -> str | None:
     """Returns the reason why cuDNN's fused attention cannot serve, or None if it can."""
     width = query.shape[-1]
     if platform not in ("gpu", "cuda"):

@@ -14,6 +14,8 @@ from flax import linen as nn
 from vit_jax import trees
 
 Shape = tuple[int, ...]
+# {path: parameter's shape and dtype}, and {module's path: what it returns for one image}.
+Shapes = tuple[dict[str, Any], dict[str, Shape]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +62,8 @@ def summarize(model: nn.Module, image_size: tuple[int, int]) -> Summary:
     Raises:
       ConfigError, DataError: the model's fields, or the size, do not fit.
     """
-    params, outputs = _shapes(model, image_size)
-    flops = _flops(params, outputs)
+    params, outputs = shapes_of_layers(model, image_size)
+    flops = flops_by_path(params, outputs)
     layers = [
         Layer(path, shape, _within(path, params, trees.count), _within(path, flops, sum))
         for path, shape in _shown(params, outputs).items()
@@ -110,9 +112,7 @@ def _images(image_size: tuple[int, int]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
 
 
-def _shapes(
-    model: nn.Module, image_size: tuple[int, int]
-) -> tuple[dict[str, Any], dict[str, Shape]]:
+def shapes_of_layers(model: nn.Module, image_size: tuple[int, int]) -> Shapes:
     """Returns the parameters, and what each module returns for one image, in order of the calls."""
     outputs: dict[str, Shape] = {}
 
@@ -120,7 +120,7 @@ def _shapes(
         path = "/".join(context.module.path)
         outputs.setdefault(path, ())  # in its place before those of the modules inside
         result = call(*args, **kwargs)
-        if hasattr(result, "shape"):
+        if getattr(result, "ndim", 0):  # under remat, flax also calls for a scalar
             outputs[path] = result.shape[1:] if result.shape[0] == 1 else result.shape
         return result
 
@@ -129,18 +129,18 @@ def _shapes(
     return trees.flatten(variables["params"]), outputs
 
 
-def _flops(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> dict[str, int]:
+def flops_by_path(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> dict[str, int]:
     """Returns {path: operations} for every kernel and every attention."""
     flops = {}
     for path, leaf in params.items():
         module, _, name = path.rpartition("/")
         if name != "kernel":
             continue
-        flops[path] = 2 * math.prod(leaf.shape) * _rows(module, leaf.shape, outputs)
+        flops[path] = 2 * math.prod(leaf.shape) * rows_of(module, leaf.shape, outputs)
         if module.endswith("/query"):
             attention = module.removesuffix("/query")
-            queries = _rows(module, leaf.shape, outputs)
-            keys = _rows(f"{attention}/key", leaf.shape, outputs)
+            queries = rows_of(module, leaf.shape, outputs)
+            keys = rows_of(f"{attention}/key", leaf.shape, outputs)
             flops[attention] = 4 * queries * keys * math.prod(leaf.shape[1:])
     return flops
 
@@ -167,14 +167,14 @@ def _elementwise(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> int
             total += _GELU * math.prod(shape)
         elif name == "kernel" and module.endswith("/query"):
             attention = module.removesuffix("/query")
-            queries = _rows(module, leaf.shape, outputs)
-            keys = _rows(f"{attention}/key", leaf.shape, outputs)
+            queries = rows_of(module, leaf.shape, outputs)
+            keys = rows_of(f"{attention}/key", leaf.shape, outputs)
             total += _SOFTMAX * queries * keys * leaf.shape[1]
             total += 2 * math.prod(outputs[attention])  # the block's two residual sums
     return total
 
 
-def _rows(module: str, kernel: Shape, outputs: Mapping[str, Shape]) -> int:
+def rows_of(module: str, kernel: Shape, outputs: Mapping[str, Shape]) -> int:
     """Returns how many vectors of one image a module's kernel is applied to."""
     if not outputs[module]:  # a HeadProjection: its attention applies it, to every token
         return math.prod(outputs[module.rpartition("/")[0]][:-1])
