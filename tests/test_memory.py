@@ -103,7 +103,7 @@ def test_ctrl_c_ends_a_benchmark_in_one_line():
     process = subprocess.Popen(
         [*command, "--seconds=600"], cwd=REPOSITORY, text=True, stderr=subprocess.PIPE
     )
-    # Python may lose one that comes while it collects garbage or imports: pressed again, as users do.
+    # Python may lose one that comes while it collects garbage: pressed again, as users do.
     for _ in range(20):
         time.sleep(3)
         process.send_signal(signal.SIGINT)
