@@ -44,7 +44,12 @@ def run_apart(
 
 
 def verdict(own: Sequence[float], base: Sequence[float]) -> str:
-    """Returns who is faster by seconds, or "no win" where the ranges over the rounds overlap."""
+    """Returns who is faster by seconds, or "no win" where the ranges over the rounds overlap.
+
+    One round has no range: nothing is said of it.
+    """
+    if min(len(own), len(base)) < 2:
+        return ""
     if max(own) < min(base):
         return "faster"
     return "slower" if min(own) > max(base) else "no win"

@@ -111,7 +111,7 @@ def test_rate_and_milliseconds_are_those_of_a_step_of_known_duration():
 
 
 def test_inference_counts_one_forward_pass_of_the_batch_asked_for():
-    config = _config(batch_eval=24)
+    config = _config()
     asked, default = benchmark_infer(config, 0.01, 8), benchmark_infer(config, 0.01)
     assert (asked.batch, default.batch) == (8, 24)
     experiment = workload.random_experiment(config)

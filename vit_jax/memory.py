@@ -53,7 +53,7 @@ def for_evaluation(config: Config) -> contextlib.AbstractContextManager[None]:
     )
 
 
-def shown(count: float) -> str:
+def shown(count: int | float) -> str:
     """Returns bytes as people read them: "17.2 GB", "84.3 MB", "0.6 kB"."""
     unit, size = next((u, s) for u, s in _UNITS if count >= s or s == 1e3)
     return f"{count / size:,.1f} {unit}"
