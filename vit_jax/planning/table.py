@@ -6,7 +6,7 @@ from vit_jax.tables import console, table
 _REMEDIES = {
     "memory": "a larger config.mesh.fsdp or mesh.tensor, config.accum_steps, or "
     "config.model.transformer.remat=nothing_saveable",
-    "compute": "nothing: the devices compute",
+    "compute": "nothing, or, where blocks are computed again, less of remat",
     "update": "more images a step",
     "data": "more images a step, or fewer accum_steps",
     "fsdp": "more images a step, fewer accum_steps, or more of the devices along mesh.data",
