@@ -164,7 +164,7 @@ def training_step(
     torch = importlib.import_module("torch")
     rate, parameters = LEARNING_RATE, [*model.parameters()]
     if optimizer == "adamw":
-        rule = torch.optim.AdamW(parameters, rate, fused=True)
+        rule = torch.optim.AdamW(parameters, rate, weight_decay=0.0, fused=True)
     else:
         rule = torch.optim.SGD(parameters, rate, momentum=0.9, fused=True)
 
