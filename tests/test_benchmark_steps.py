@@ -1,6 +1,7 @@
 """`vit_jax benchmark train` and `infer`: their figures are what happened."""
 
 import json
+import math
 import time
 from types import SimpleNamespace
 
@@ -85,7 +86,7 @@ def _measure(duration, images=16):
 
     use = {"argument": 40, "output": 20, "alias": 16, "temp": 5, "generated_code": 1}
     use = SimpleNamespace(**{f"{name}_size_in_bytes": size for name, size in use.items()})
-    executable = SimpleNamespace(memory_analysis=lambda: use)
+    executable = SimpleNamespace(memory_analysis=lambda: use, cost_analysis=lambda: None)
     lowered = SimpleNamespace(compile=lambda: executable)
     return steps.measure(
         steps.Work(
@@ -107,6 +108,7 @@ def test_rate_and_milliseconds_are_those_of_a_step_of_known_duration():
     assert 350 < speed.images_per_second <= 500
     assert 20 <= speed.step_ms.min <= speed.step_ms.median <= speed.step_ms.max < 100
     assert 3 <= speed.steps <= 6
+    assert math.isnan(speed.bytes_accessed)
     assert speed.peak_memory_bytes == 40 + 20 - 16 + 5 + 1
 
 

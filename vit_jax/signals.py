@@ -7,6 +7,21 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _CAUGHT = (signal.SIGINT, signal.SIGTERM)
+_entered: list["StopSignals"] = []
+
+
+def obey() -> None:
+    """Ends what a `StopSignals` surrounds if a signal has come: Ctrl-C by KeyboardInterrupt.
+
+    For loops that have nothing to save. Left to Python, a KeyboardInterrupt that is raised while
+    JAX collects garbage is lost.
+    """
+    for signals in _entered:
+        if signals.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        if signals.received is not None:
+            signal.signal(signals.received, signal.SIG_DFL)
+            os.kill(os.getpid(), signals.received)
 
 
 class StopSignals:
@@ -32,6 +47,7 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in _CAUGHT}
+        _entered.append(self)
         return self
 
     def __exit__(
@@ -40,6 +56,7 @@ class StopSignals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        _entered.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

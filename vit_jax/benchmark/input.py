@@ -12,6 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from vit_jax import signals
+from vit_jax.benchmark.timing import repetitions
 from vit_jax.benchmark.workload import check_seconds
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
@@ -110,7 +112,7 @@ def _speed(feed: Feed, start: Callable[[], Iterator[Batch]], seconds: float) -> 
         jax.block_until_ready(next(batches))
     images, (sent, rows) = 0, (feed.sent_bytes, feed.sent_rows)
     clock, processor = time.perf_counter(), time.process_time()
-    while images == 0 or time.perf_counter() - clock < seconds:
+    for _ in repetitions(seconds, 1):
         jax.block_until_ready(next(batches))
         images += feed.batch
     return SplitSpeed(
@@ -125,11 +127,10 @@ def _training(experiment: Experiment, seconds: float) -> dict[str, float]:
     speed, before, end = Throughput(), None, 0.0
     with (
         tempfile.TemporaryDirectory() as folder,
-        StopSignals() as signals,
         Store(Path(folder), keep=1) as store,
         contextlib.closing(_timed(experiment.train, speed)) as batches,
     ):
-        run = Run(experiment, store, signals)
+        run = Run(experiment, store, StopSignals())
         state = run.start(Console(quiet=True))
         for step, batch in enumerate(batches):
             state, measured = run.step(state, batch)
@@ -139,7 +140,8 @@ def _training(experiment: Experiment, seconds: float) -> dict[str, float]:
                 jax.block_until_ready(state)
                 speed.read()
                 end = time.perf_counter() + seconds
-            if signals.received is not None or (step > 2 and time.perf_counter() > end):
+            signals.obey()
+            if step > 2 and time.perf_counter() > end:
                 break
         jax.block_until_ready(state)
     return speed.read()

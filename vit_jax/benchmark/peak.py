@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from vit_jax.benchmark.timing import repetitions
 from vit_jax.mesh import AXES, replicated
 
 CHAIN = 4  # products in one call, so that calling it takes no time beside them
@@ -41,8 +42,8 @@ def _rate(mesh: Mesh, dtype: jnp.dtype, side: int, seconds: float) -> float:
     a, b = jax.jit(operands, out_shardings=(rows, replicated(mesh)))()
     call = jax.jit(products, out_shardings=rows)
     jax.block_until_ready(call(a, b))
-    times, end = [], time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
+    times = []
+    for _ in repetitions(seconds):
         start = time.perf_counter()
         jax.block_until_ready(call(a, b))
         times.append(time.perf_counter() - start)

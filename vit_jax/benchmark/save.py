@@ -14,7 +14,7 @@ import jax
 from vit_jax import memory, trees
 from vit_jax.benchmark import workload
 from vit_jax.benchmark.steps import describe, print_titled
-from vit_jax.benchmark.timing import Spread, spread, timed
+from vit_jax.benchmark.timing import Spread, repetitions, spread, timed
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
 from vit_jax.errors import ConfigError
@@ -110,10 +110,10 @@ def _save(
     store: Store, run: Run, state: TrainState, seconds: float
 ) -> tuple[list[float], list[float]]:
     """Returns, for each save, the seconds until the call returned, and until it was committed."""
-    stalls, commits, end = [], [], time.perf_counter() + seconds
-    while len(stalls) <= MIN_SAVES or time.perf_counter() < end:
+    stalls, commits = [], []
+    for number in repetitions(seconds, MIN_SAVES + 1):
         start = time.perf_counter()
-        store.save(len(stalls), state, run.metadata())
+        store.save(number, state, run.metadata())
         stalls.append(time.perf_counter() - start)
         store.wait()
         commits.append(time.perf_counter() - start)

@@ -1,12 +1,15 @@
 """Times of something done again and again."""
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+from vit_jax import signals
 
 MIN_STEPS = 3
 SAMPLE_SECONDS = 0.02
@@ -34,6 +37,16 @@ def spread(values: Sequence[float], scale: float = 1.0) -> Spread:
     return Spread(*(scale * float(f(values)) for f in (np.median, np.min, np.max)))
 
 
+def repetitions(seconds: float, at_least: int = MIN_STEPS) -> Iterator[int]:
+    """Counts from 0 until so many seconds are over, but to `at_least`; Ctrl-C ends it."""
+    end = time.perf_counter() + seconds
+    for count in itertools.count():
+        signals.obey()
+        if count >= at_least and time.perf_counter() >= end:
+            return
+        yield count
+
+
 def step_seconds(step: Repeated, carry: Any, seconds: float) -> list[float]:
     """Returns how long each step took, until so many seconds are over, but of three at least.
 
@@ -42,7 +55,7 @@ def step_seconds(step: Repeated, carry: Any, seconds: float) -> list[float]:
     """
     carry, waiting = step(carry)
     ends: list[float] = []
-    while len(ends) <= MIN_STEPS or ends[-1] - ends[0] < seconds:
+    for _ in repetitions(seconds, MIN_STEPS + 1):
         carry, ahead = step(carry)
         jax.block_until_ready(waiting)
         ends.append(time.perf_counter())
@@ -59,8 +72,8 @@ def call_seconds(call: Callable[[], Any], seconds: float) -> list[float]:
     """
     once, _ = timed(call)
     together = max(1, round(SAMPLE_SECONDS / once))
-    found, end = [], time.perf_counter() + seconds
-    while len(found) < MIN_STEPS or time.perf_counter() < end:
+    found = []
+    for _ in repetitions(seconds):
         whole, _ = timed(lambda: [call() for _ in range(together)][-1])
         found.append(whole / together)
     return found

@@ -31,9 +31,12 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     started = time.perf_counter()  # the user waits for imports too
     from vit_jax import compile_cache
     from vit_jax.recipes import load_config
+    from vit_jax.signals import StopSignals
 
+    config = load_config(options.config, overrides)
     compile_cache.enable()
-    found, show = options.measure(options, load_config(options.config, overrides), started)
+    with StopSignals():
+        found, show = options.measure(options, config, started)
     if options.json:
         print(found.to_json())
     else:

@@ -20,6 +20,9 @@ from vit_jax.errors import DataError
 # back around each call would not do: filters belong to the process, and many threads decode.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+# The loader has threads of its own; those of OpenCV beside them cost more than they bring.
+cv2.setNumThreads(0)
+
 # What a folder may hold, told by content. Pillow's other formats stay shut: one of them starts an
 # interpreter for a page description language.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")

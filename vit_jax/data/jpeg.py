@@ -11,9 +11,12 @@ from PIL import Image
 from vit_jax.data.orientation import ON_ITS_SIDE, turn_of
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
-# The marks of a file's parts: EXIF or XMP, the first with pixels, and frames sent in one go.
-_METADATA, _SCAN, _BASELINE = 0xE1, 0xDA, (0xC0, 0xC1)
-_HEIGHT = 5  # where a frame's header tells its height, in two bytes
+# The marks of a file's parts: EXIF or XMP, Adobe's, the first with pixels, and frames, of which some
+# are sent in one go.
+_METADATA, _ADOBE, _SCAN = 0xE1, 0xEE, 0xDA
+_FRAMES, _BASELINE = (0xC0, 0xC1, 0xC2), (0xC0, 0xC1)
+# Where a frame's header tells bits, height and width (two bytes each), and the parts of a colour.
+_BITS, _HEIGHT, _WIDTH, _PARTS = 4, 5, 7, 9
 # Chroma is smoothed over the rows beside it: as many more as leave the last one wanted untouched.
 _MARGIN = 16
 
@@ -66,24 +69,51 @@ def open_jpeg(data: bytes) -> Jpeg | None:
     if not data.startswith(_START):
         return None
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours not in ("YCbCr", "Gray"):
-            return None
-        turn, frame = None, None
-        place = 2
+        turn, frame, adobe, place = None, None, False, 2
         while data[place] == 0xFF and (kind := data[place + 1]) != _SCAN:
             if kind == _METADATA:
                 turn = _turn(data)
-            if kind in _BASELINE:
+            elif kind == _ADOBE:
+                adobe = True
+            elif kind in _FRAMES:
                 frame = place
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        size = None if adobe or frame is None else _plain_size(data, frame)
+        size = size or _size(data)
     except (ValueError, IndexError):
         return None
-    size = (height, width) if turn in ON_ITS_SIDE else (width, height)
+    if size is None:
+        return None
     whole = data.endswith(_END)  # else damage may lie in rows that nobody looks at
-    return Jpeg(data, (int(size[0]), int(size[1])), turn, frame if turn is None and whole else None)
+    short = turn is None and whole and frame is not None and data[frame + 1] in _BASELINE
+    upright = size[::-1] if turn in ON_ITS_SIDE else size
+    return Jpeg(data, (upright[0], upright[1]), turn, frame if short else None)
+
+
+def _plain_size(data: bytes, frame: int) -> tuple[int, int] | None:
+    """Returns (width, height) of an image in 8 bits of grey or YCbCr; None for what else it may be.
+
+    Without Adobe's mark, three parts with the numbers 1, 2 and 3 are YCbCr for every decoder. This
+    spares most photographs the library's own look at the header, a fiftieth of the whole time.
+    """
+    count, parts = data[frame + _PARTS], tuple(data[frame + _PARTS + 1 : frame + _PARTS + 10 : 3])
+    if data[frame + _BITS] != 8 or (count != 1 and (count, parts) != (3, (1, 2, 3))):
+        return None
+    height, width = (
+        int.from_bytes(data[frame + at : frame + at + 2], "big") for at in (_HEIGHT, _WIDTH)
+    )
+    return (width, height) if width and height else None
+
+
+def _size(data: bytes) -> tuple[int, int] | None:
+    """Returns (width, height) of an image in grey or YCbCr, by the library; None for others."""
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    return (int(width), int(height)) if colours in ("YCbCr", "Gray") else None
 
 
 def _turn(data: bytes) -> Image.Transpose | None:
-    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        return turn_of(image)
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return turn_of(image)
+    except Exception as error:  # Pillow's parsers raise whatever damaged bytes lead them to
+        raise ValueError("damaged metadata") from error

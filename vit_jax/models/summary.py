@@ -87,7 +87,7 @@ class AttentionSize:
 
 def attention_size(model: nn.Module, image_size: tuple[int, int]) -> AttentionSize | None:
     """Returns the largest self-attention of a model at a size in pixels; None if it has none."""
-    params, outputs = _shapes(model, image_size)
+    params, outputs = shapes_of_layers(model, image_size)
     found = [
         AttentionSize(outputs[path.removesuffix("/query/kernel")][0], *leaf.shape[1:])
         for path, leaf in params.items()

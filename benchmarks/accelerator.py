@@ -1,0 +1,160 @@
+"""Everything to be measured on an accelerator, in the order of its worth, within a given time.
+
+    python benchmarks/accelerator.py RESULTS [--minutes 25] [--only NAME …] [--list]
+
+Each job is one command of this folder or of `vit_jax benchmark`, whose JSON becomes
+RESULTS/NAME.json and whose messages RESULTS/NAME.log. Jobs that have their JSON are not run again,
+so that the same command goes on where time, or the machine, ended. One that fails does not stop the
+others. With --small the same jobs run at sizes that a laptop's processor can do, as a rehearsal.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+
+
+class Job(NamedTuple):
+    """A command: a script of this folder, or `vit_jax benchmark`, and the minutes it may take."""
+
+    name: str
+    minutes: float
+    command: tuple[str, ...]
+
+
+class Scale(NamedTuple):
+    """How large the work is: models, pixels, and images a batch for each model."""
+
+    models: tuple[str, ...]
+    pixels: tuple[int, int]
+    batches: tuple[int, ...]
+    seconds: float
+    rounds: int
+
+
+CARD = Scale(("ViT-B_16", "ViT-S_16", "ViT-L_16"), (224, 384), (256, 512, 128), 4.0, 3)
+REHEARSAL = Scale(("ViT-Ti_16", "ViT-Ti_16", "ViT-Ti_16"), (32, 48), (2, 2, 2), 0.2, 1)
+
+
+def main() -> None:
+    """Runs the jobs that are left, as far as the time goes."""
+    options = parse_arguments()
+    jobs = [job for job in listed(options) if not options.only or job.name in options.only]
+    if options.list:
+        for job in jobs:
+            print(f"{job.name}\t{job.minutes} min\t{' '.join(job.command)}")
+        return
+    options.results.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 60 * options.minutes
+    for job in jobs:
+        if (options.results / f"{job.name}.json").exists():
+            continue
+        left = end - time.monotonic()
+        if left < 20 * job.minutes:  # a third of its time: not worth a start
+            print(f"{job.name}: {left:.0f} s are left, not started")
+            continue
+        run(job, options.results, min(left, 60 * job.minutes))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns the command line."""
+    parser = argparse.ArgumentParser(description="All measurements on an accelerator.")
+    parser.add_argument("results", type=Path, help="folder for JSON and logs")
+    parser.add_argument("--minutes", type=float, default=25.0, help="for all jobs")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these jobs")
+    parser.add_argument("--list", action="store_true", help="print the jobs and stop")
+    parser.add_argument("--small", action="store_true", help="a rehearsal on a processor")
+    return parser.parse_args()
+
+
+def listed(options: argparse.Namespace) -> list[Job]:
+    """Returns the jobs in order; the settings of the runs are written into the results."""
+    scale = REHEARSAL if options.small else CARD
+    dtype = "float32" if options.small else "bfloat16"
+    (near, far), (first, *others) = scale.pixels, scale.models
+    (batch, *their_batches) = scale.batches
+    seconds = f"--seconds={scale.seconds}"
+
+    def ours(kind: str, pixels: int, images: int, *more: str) -> tuple[str, ...]:
+        file = options.results / f"settings_{pixels}_{images}.json"
+        if not options.list:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(settings(first, pixels, images, dtype)))
+        timed = () if kind == "compile" else (seconds,)
+        return ("vit_jax", kind, f"--config={file}", "--json", *timed, *more)
+
+    def beside(model: str, pixels: int, images: int, mode: str, *more: str) -> tuple[str, ...]:
+        sizes = (f"--model={model}", f"--size={pixels}", f"--batch={images}", f"--mode={mode}")
+        rounds = f"--rounds={scale.rounds}"
+        return ("throughput.py", *sizes, f"--dtype={dtype}", rounds, "--json", *more)
+
+    best = ("--libraries=timm", "--ways=compiled")
+    sizes = (f"--model={first}", f"--size={near}", f"--batch={batch}", f"--dtype={dtype}")
+    return [
+        Job("matmuls", 2, ("matmuls.py", *sizes, "--json")),
+        Job("attention", 2, ours("attention", near, batch)),
+        Job("attention_far", 2, ours("attention", far, batch // 4 or 1)),
+        Job("train", 2, ours("train", near, batch)),
+        Job("train_beside", 9, beside(first, near, batch, "train", *best)),
+        Job("merged_qkv", 2, ours("train", near, batch, f"{_ENCODER}.attention.merged_qkv=True")),
+        Job("xla_attention", 2, ours("train", near, batch, f"{_ENCODER}.attention.kernel=xla")),
+        Job("scanned", 2, ours("train", near, batch, "--config.model.scan_blocks=True")),
+        Job("infer_beside", 7, beside(first, near, batch, "infer", *best)),
+        Job("save", 2, ours("save", near, batch)),
+        Job("compile", 3, ours("compile", near, batch)),
+        Job("train_large_batch", 3, ours("train", near, 4 * batch)),
+        *(
+            Job(f"train_{model}", 9, beside(model, near, images, "train", *best))
+            for model, images in zip(others, their_batches, strict=True)
+            if not options.small
+        ),
+        Job("train_far", 9, beside(first, far, batch // 2 or 1, "train", *best)),
+        Job("all_peers", 9, beside(first, near, batch, "train", "--ways=compiled", "--rounds=1")),
+    ]
+
+
+_ENCODER = "--config.model.transformer"
+
+
+def settings(model: str, pixels: int, images: int, dtype: str) -> dict[str, object]:
+    """Returns the settings of a training run without data."""
+    return {
+        "model": {"model_name": model},
+        "num_classes": 1000,
+        "pp": {"crop": pixels},
+        "batch": images,
+        "batch_eval": images,
+        "dtype": dtype,
+        "optimizer": "adamw",
+        "total_steps": 1000,
+        "warmup_steps": 0,
+    }
+
+
+def run(job: Job, results: Path, seconds: float) -> None:
+    """Runs one job, and keeps its JSON if it ends well."""
+    kind, *rest = job.command
+    command = [sys.executable, str(HERE / kind), *rest]
+    if kind == "vit_jax":
+        command = [sys.executable, "-m", "vit_jax.main", "benchmark", *rest]
+    start = time.monotonic()
+    with open(results / f"{job.name}.log", "w") as log:
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, timeout=seconds
+            )
+            code, said = str(done.returncode), done.stdout
+        except subprocess.TimeoutExpired:
+            code, said = f"ended after {seconds:.0f} s", ""
+    if code == "0":
+        (results / f"{job.name}.json").write_text(said)
+    print(f"{job.name}: {'done' if code == '0' else code}, {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
