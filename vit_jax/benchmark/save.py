@@ -90,7 +90,7 @@ def benchmark_save(config: Config, seconds: float = 5.0, workdir: str | None = N
         state = jax.block_until_ready(workload.noisy(state))
         with _resident_bytes() as held:
             stalls, commits = _save(store, run, state, seconds)
-        restoring, _ = timed(lambda: store.restore(_shapes(state)).state)  # type: ignore[union-attr]
+        restoring = _restoring_seconds(store, state)
         files = [file for file in Path(folder).rglob("*") if file.is_file()]
         return SaveSpeed(
             stall_seconds=(usual := spread(stalls[1:])).median,
@@ -120,10 +120,13 @@ def _save(
     return stalls, commits
 
 
-def _shapes(state: TrainState) -> TrainState:
-    return jax.tree.map(
+def _restoring_seconds(store: Store, state: TrainState) -> float:
+    shapes = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )
+    seconds, restored = timed(lambda: store.restore(shapes))
+    assert restored is not None  # the saves above were waited for
+    return seconds
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from PIL import Image
 from vit_jax.data.orientation import ON_ITS_SIDE, turn_of
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
-# The marks of a file's parts: EXIF or XMP, Adobe's, the first with pixels, and frames, of which some
+# Marks of a file's parts: EXIF or XMP, Adobe's, the first with pixels, and frames, some of which
 # are sent in one go.
 _METADATA, _ADOBE, _SCAN = 0xE1, 0xEE, 0xDA
 _FRAMES, _BASELINE = (0xC0, 0xC1, 0xC2), (0xC0, 0xC1)
