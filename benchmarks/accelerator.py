@@ -9,7 +9,6 @@ others. With --small the same jobs run at sizes that a laptop's processor can do
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -73,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def listed(options: argparse.Namespace) -> list[Job]:
-    """Returns the jobs in order; the settings of the runs are written into the results."""
+    """Returns the jobs in order."""
     scale = REHEARSAL if options.small else CARD
     dtype = "float32" if options.small else "bfloat16"
     (near, far), (first, *others) = scale.pixels, scale.models
@@ -81,12 +80,9 @@ def listed(options: argparse.Namespace) -> list[Job]:
     seconds = f"--seconds={scale.seconds}"
 
     def ours(kind: str, pixels: int, images: int, *more: str) -> tuple[str, ...]:
-        file = options.results / f"settings_{pixels}_{images}.json"
-        if not options.list:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(settings(first, pixels, images, dtype)))
+        recipe = f"--config={HERE / 'recipe.py'}:{first},{images},{pixels}"
         timed = () if kind == "compile" else (seconds,)
-        return ("vit_jax", kind, f"--config={file}", "--json", *timed, *more)
+        return ("vit_jax", kind, recipe, f"--config.dtype={dtype}", "--json", *timed, *more)
 
     def beside(model: str, pixels: int, images: int, mode: str, *more: str) -> tuple[str, ...]:
         sizes = (f"--model={model}", f"--size={pixels}", f"--batch={images}", f"--mode={mode}")
@@ -119,21 +115,6 @@ def listed(options: argparse.Namespace) -> list[Job]:
 
 
 _ENCODER = "--config.model.transformer"
-
-
-def settings(model: str, pixels: int, images: int, dtype: str) -> dict[str, object]:
-    """Returns the settings of a training run without data."""
-    return {
-        "model": {"model_name": model},
-        "num_classes": 1000,
-        "pp": {"crop": pixels},
-        "batch": images,
-        "batch_eval": images,
-        "dtype": dtype,
-        "optimizer": "adamw",
-        "total_steps": 1000,
-        "warmup_steps": 0,
-    }
 
 
 def run(job: Job, results: Path, seconds: float) -> None:

@@ -20,7 +20,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,23 +94,11 @@ def parse_arguments() -> argparse.Namespace:
 def measure(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     """Returns what `vit_jax benchmark` says of one point."""
     print(f"{point.model}, {point.pixels} px, {point.batch} images", file=sys.stderr, flush=True)
-    settings = {
-        "model": {"model_name": point.model},
-        "num_classes": 1000,
-        "pp": {"crop": point.pixels},
-        "batch": point.batch,
-        "batch_eval": point.batch,
-        "dtype": options.dtype,
-        "optimizer": "adamw",
-        "total_steps": 1000,
-        "warmup_steps": 0,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "config.json")
-        config.write_text(json.dumps(settings))
-        command = [sys.executable, "-m", "vit_jax.main", "benchmark", options.mode, "--json"]
-        command += [f"--config={config}", f"--seconds={options.seconds}"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    recipe = Path(__file__).with_name("recipe.py")
+    command = [sys.executable, "-m", "vit_jax.main", "benchmark", options.mode, "--json"]
+    command += [f"--config={recipe}:{point.model},{point.batch},{point.pixels}"]
+    command += [f"--config.dtype={options.dtype}", f"--seconds={options.seconds}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout)
 
 

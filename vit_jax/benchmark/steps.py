@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import rich.table
 
 from vit_jax import memory
@@ -32,7 +33,8 @@ class StepSpeed:
         arguments, results and temporary values, where the device does not count.
       seconds_to_first_step: from the start of the command, imports included (in Python from the
         call), until the first step was done.
-      compile_seconds: to trace, lower and compile the step, out of a cache where there is one.
+      compile_seconds: to trace, lower and compile the step, or to read it from a cache: the first
+        call, less a step.
       step_ms, steps: milliseconds of the steps that were timed, and how many.
       batch: images a step.
       flops_per_image: floating-point operations, by formula: see `models.summary`; a training
@@ -93,11 +95,11 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
       started: when the user began to wait, by `time.perf_counter`.
     """
     experiment = work.experiment
-    compiling, compiled = timed(lambda: work.program.lower(work.state, work.batch).compile())
-    state, first = work.step(work.state)
-    jax.block_until_ready(first)
+    shapes = jax.tree.map(jax.typeof, (work.state, work.batch))  # the state is donated
+    first, (state, _) = timed(lambda: work.step(work.state))
     to_first = time.perf_counter() - started
     times = step_seconds(work.step, state, seconds)
+    compiled = work.program.lower(*shapes).compile()
     held, counter = memory.peak_bytes(), "device"
     if held is None:
         held, counter = _bytes_of_program(compiled), "compiled program"
@@ -111,7 +113,7 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
         peak_memory_bytes=held,
         memory_counted_by=counter,
         seconds_to_first_step=to_first,
-        compile_seconds=compiling,
+        compile_seconds=max(0.0, first - float(np.median(times))),
         step_ms=spread(times, 1000.0),
         steps=len(times),
         batch=work.images,

@@ -1,4 +1,4 @@
-"""The encoder as a loop over one block's program, which compiles in the time of one block."""
+"""The encoder as a loop over one block's program, whose size does not grow with the layers."""
 
 from typing import Any
 

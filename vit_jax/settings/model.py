@@ -94,8 +94,8 @@ MODEL: dict[str, Key] = {
     ),
     "model.scan_blocks": Key(
         None,
-        "Run the encoder's blocks as a loop over one program, which compiles sooner and runs a "
-        "little slower; the parameters are the same.",
+        "Run the encoder's blocks as a loop over one program, which is smaller and runs a little "
+        "slower; the parameters are the same.",
         None,
         bool,
     ),
