@@ -12,6 +12,7 @@ from vit_jax.benchmark import compile as compiling
 from vit_jax.benchmark import save, workload
 from vit_jax.checkpoints.store import Store
 from vit_jax.main import main
+from vit_jax.models.summary import summarize
 
 
 def _config(**changes):
@@ -32,6 +33,14 @@ def test_both_programs_are_made_cold_and_then_warm(compiled):
     assert train.operations > evaluation.operations > 10
     assert train.cached_bytes > evaluation.cached_bytes > 1000
     assert min(train.cold.trace, train.cold.lower, train.cold.compile) > 0
+
+
+def test_what_devices_exchange_is_read_off_the_program(compiled):
+    """Eight devices along `data` sum their gradients, and in an evaluation a few numbers."""
+    train, evaluation = (compiled.programs[name] for name in ("train", "evaluation"))
+    params = summarize(workload.random_experiment(_config()).model, (8, 8)).params
+    assert train.collective_bytes["sum along data"] == pytest.approx(4 * params, rel=0.05)
+    assert evaluation.collective_bytes["sum along data"] < 100
 
 
 def _cache_folder():

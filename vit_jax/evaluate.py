@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vit_jax import metrics, trees
+from vit_jax import memory, metrics, trees
 from vit_jax.data.filling import ahead
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.data.preprocess import Preprocess
@@ -66,10 +66,12 @@ def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> tuple[dict[s
 
     Raises:
       DataError: the data is not there, or has other classes than the model.
+      ConfigError: a batch takes more memory than there is.
     """
     mesh = make_mesh()  # all devices at hand, whatever the run was trained on
     feed = evaluation_feed(trained.config, mesh, trained.preprocess, arrays)
     check_classes(feed, trained.class_names, f"{trained.config.dataset} {trained.config.pp.test}")
     variables = jax.device_put(trained.variables, replicated(mesh))
     evaluator = Evaluator(trained.model, feed, trained.preprocess)
-    return evaluator(variables), feed.scored
+    with memory.for_evaluation(trained.config):
+        return evaluator(variables), feed.scored

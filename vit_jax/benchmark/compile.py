@@ -5,7 +5,7 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from vit_jax.benchmark import workload
 from vit_jax.benchmark.steps import describe, print_titled
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
-from vit_jax.tables import table
+from vit_jax.planning.partitioned import collective_bytes
+from vit_jax.tables import console, table
 
 _CACHE_OPTIONS = {
     "jax_enable_compilation_cache": True,
@@ -55,12 +56,15 @@ class Program:
         remembered in the process.
       operations: instructions of the compiled program.
       cached_bytes: what the persistent cache keeps of it on disk.
+      collective_bytes: {"gather along fsdp": …}: what devices exchange when it runs once, as
+        `planning.partitioned.collective_bytes` reads it off the program; empty for one device.
     """
 
     cold: ProgramTimes
     warm: ProgramTimes
     operations: int
     cached_bytes: int
+    collective_bytes: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,8 @@ def benchmark_compile(config: Config) -> CompileSpeed:
             "train": (run.step, state, workload.training_batch(experiment)),
             "evaluation": (run.evaluate.sums, state.eval_variables(), batch),
         }
-        programs = {name: _program(*parts) for name, parts in made.items()}
+        mesh = experiment.mesh.shape
+        programs = {name: _program(mesh, *parts) for name, parts in made.items()}
     return CompileSpeed(
         sum(program.cold.total for program in programs.values()),
         sum(program.warm.total for program in programs.values()),
@@ -112,14 +117,17 @@ def benchmark_compile(config: Config) -> CompileSpeed:
     )
 
 
-def _program(function: Any, *arguments: Any) -> Program:
+def _program(mesh: Mapping[str, int], function: Any, *arguments: Any) -> Program:
     with _empty_cache() as folder:
         cold, compiled = _make(function, arguments)
         kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        operations = sum(" = " in line for line in compiled.as_text().splitlines())
+        text = compiled.as_text()
+        operations = sum(" = " in line for line in text.splitlines())
         del compiled
         warm, _ = _make(function, arguments)
-    return Program(cold, warm, operations, kept)
+    sent = collective_bytes(text, mesh)
+    named = {f"{kind} along {axis}": float(size) for (kind, axis), size in sent.items()}
+    return Program(cold, warm, operations, kept, named)
 
 
 def _make(function: Any, arguments: tuple[Any, ...]) -> tuple[ProgramTimes, Any]:
@@ -164,3 +172,7 @@ def print_compile(speed: CompileSpeed) -> None:
         size = f"{program.operations:,}", memory.shown(program.cached_bytes)
         rows.add_row(name, *(f"{value:.2f}" for value in seconds), *size)
     print_titled(speed.what, rows)
+    for name, program in speed.programs.items():
+        sent = (f"{memory.shown(size)} {how}" for how, size in program.collective_bytes.items())
+        if what := ", ".join(sent):
+            console().print(f"  {name}: devices exchange {what}", soft_wrap=True)
