@@ -1,7 +1,6 @@
 """`vit_jax benchmark attention`: each kernel alone, its time and its error."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import Array
 
 from vit_jax import memory
 from vit_jax.benchmark import float64, workload
+from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.timing import Spread, call_seconds, spread
 from vit_jax.config import Config
 from vit_jax.errors import ConfigError, nearest
@@ -48,7 +48,7 @@ class KernelSpeed:
 
 
 @dataclasses.dataclass(frozen=True)
-class AttentionSpeed:
+class AttentionSpeed(Figures):
     """What `benchmark attention` found, on one device.
 
     Attributes:
@@ -64,10 +64,6 @@ class AttentionSpeed:
     dtype: str
     kernels: dict[str, KernelSpeed]
     cannot_serve: dict[str, str]
-
-    def to_json(self) -> str:
-        """Returns all figures as one JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
 
 
 def benchmark_attention(

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from vit_jax import memory
 from vit_jax.benchmark import workload
+from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.steps import describe, print_titled
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
@@ -68,7 +68,7 @@ class Program:
 
 
 @dataclasses.dataclass(frozen=True)
-class CompileSpeed:
+class CompileSpeed(Figures):
     """What `benchmark compile` found.
 
     Attributes:
@@ -81,10 +81,6 @@ class CompileSpeed:
     warm_seconds: float
     programs: dict[str, Program]
     what: dict[str, str]
-
-    def to_json(self) -> str:
-        """Returns all figures as one JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
 
 
 def benchmark_compile(config: Config) -> CompileSpeed:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from vit_jax import signals
+from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.timing import repetitions
 from vit_jax.benchmark.workload import check_seconds
 from vit_jax.checkpoints.store import Store
@@ -46,7 +46,7 @@ class SplitSpeed:
 
 
 @dataclasses.dataclass(frozen=True)
-class InputSpeed:
+class InputSpeed(Figures):
     """What `benchmark input` found.
 
     Attributes:
@@ -69,10 +69,6 @@ class InputSpeed:
     resident_bytes: int
     splits: dict[str, SplitSpeed]
     stages: dict[str, float]
-
-    def to_json(self) -> str:
-        """Returns all figures as one JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
 
 
 def benchmark_input(config: Config, seconds: float = 5.0) -> InputSpeed:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import tempfile
 import threading
 import time
@@ -13,6 +12,7 @@ import jax
 
 from vit_jax import memory, trees
 from vit_jax.benchmark import workload
+from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.steps import describe, print_titled
 from vit_jax.benchmark.timing import Spread, repetitions, spread, timed
 from vit_jax.checkpoints.store import Store
@@ -27,7 +27,7 @@ _SAMPLE_SECONDS = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
-class SaveSpeed:
+class SaveSpeed(Figures):
     """What `benchmark save` found.
 
     Attributes:
@@ -55,10 +55,6 @@ class SaveSpeed:
     peak_memory_bytes: int | None
     saves: int
     what: dict[str, str]
-
-    def to_json(self) -> str:
-        """Returns all figures as one JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
 
 
 def benchmark_save(config: Config, seconds: float = 5.0, workdir: str | None = None) -> SaveSpeed:

@@ -1,7 +1,6 @@
 """Steps over images, of training or of inference: their rate, memory and start, and a table."""
 
 import dataclasses
-import json
 import math
 import time
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import rich.table
 
 from vit_jax import memory
+from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.peak import matmul_peak
 from vit_jax.benchmark.timing import Repeated, Spread, spread, step_seconds, timed
 from vit_jax.experiment import Experiment
@@ -22,7 +22,7 @@ from vit_jax.tables import console, table
 
 
 @dataclasses.dataclass(frozen=True)
-class StepSpeed:
+class StepSpeed(Figures):
     """What `benchmark train` and `benchmark infer` found.
 
     Attributes:
@@ -58,10 +58,6 @@ class StepSpeed:
     bytes_accessed: float
     matmul_flops_per_second: float
     what: dict[str, str]
-
-    def to_json(self) -> str:
-        """Returns all figures as one JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
 
 
 @dataclasses.dataclass(frozen=True)
