@@ -81,7 +81,8 @@ def build(config: Config, arrays: Arrays | None = None) -> Experiment:
             f"({_some(names)}); leave num_classes out, or name another dataset"
         )
     model = make_model(config, len(names))
-    check_split(mesh, shapes_of(model, preprocess.size))
+    if mesh.size > mesh.shape["data"]:  # else nothing is to be split, and no shape need be found
+        check_split(mesh, shapes_of(model, preprocess.size))
     total = config.total_steps
     if total is None:
         total = max(1, round(config.epochs * len(train.source) / config.batch))

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from vit_jax import signals
+from vit_jax.benchmark import workload
 from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.timing import repetitions
-from vit_jax.benchmark.workload import check_seconds
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
 from vit_jax.data.augment_host import BOX_NUMBERS, example_numbers, random_box
@@ -22,9 +22,7 @@ from vit_jax.data.decoding import decode_pixels, training_crop
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.experiment import Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Console, Throughput
-from vit_jax.run import Run
-from vit_jax.signals import StopSignals
+from vit_jax.loggers import Throughput
 from vit_jax.tables import console, table
 
 _ENDLESS = 10**9  # steps: more than anybody waits for
@@ -81,7 +79,7 @@ def benchmark_input(config: Config, seconds: float = 5.0) -> InputSpeed:
     Raises:
       ConfigError, DataError: as `train`.
     """
-    check_seconds(seconds)
+    workload.check_seconds(seconds)
     experiment = build(settled(config))
     train, test = experiment.train, experiment.test
     splits = {
@@ -126,8 +124,7 @@ def _training(experiment: Experiment, seconds: float) -> dict[str, float]:
         Store(Path(folder), keep=1) as store,
         contextlib.closing(_timed(experiment.train, speed)) as batches,
     ):
-        run = Run(experiment, store, StopSignals())
-        state = run.start(Console(quiet=True))
+        run, state = workload.start(experiment, store)
         for step, batch in enumerate(batches):
             state, measured = run.step(state, batch)
             jax.device_get(before)  # the metrics of the step before, as in the loop
