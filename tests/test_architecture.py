@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "vit_jax"
 FLOORS = (
     (
         *("errors", "grids", "trees", "cache", "compile_cache", "memory", "processes"),
-        *("signals", "settings", "config", "recipes"),
+        *("signals", "settings", "config", "recipes", "recipe_words"),
     ),
     ("models",),
     ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType
 
 from tests import golden, runs
-from vit_jax import trees
+from vit_jax import metrics, trees
 from vit_jax.config import default_config
 from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.preprocess import Preprocess
@@ -213,3 +213,18 @@ def test_part_i_has_every_accum_th_row():
 
 def test_mesh_axis_types_are_auto():
     assert set(make_mesh().axis_types) == {AxisType.Auto}
+
+
+def test_sigmoid_loss_asks_one_question_for_each_class():
+    """The first step's loss, from zeros in the head, is log 2, whatever the labels; softmax's is
+    log 10. From noise, it is the mean that NumPy finds."""
+    settings = dataclasses.replace(SETTINGS, loss="sigmoid")
+    logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -4.0]])
+    truth = np.array([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])  # as mixup makes them
+    chance = 1 / (1 + np.exp(-logits))
+    expected = -(truth * np.log(chance) + (1 - truth) * np.log(1 - chance)).mean(-1)
+    found = metrics.binary_cross_entropy(jnp.asarray(logits), jnp.asarray(truth))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    _, (measured,) = _train(settings, steps=1)
+    _, (softmax,) = _train(steps=1)
+    assert 0.5 < measured["loss"] < 1.5 < softmax["loss"]

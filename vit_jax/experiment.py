@@ -9,19 +9,22 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
-from vit_jax.config import Config, given
+from vit_jax.config import Config, changed, flatten, given
 from vit_jax.data.augment_host import alter
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.datasets import open_dataset
 from vit_jax.data.pipeline import Feed, Loading, hold
 from vit_jax.data.preprocess import Preprocess
+from vit_jax.data.reading import Reader
 from vit_jax.data.sources import Source
+from vit_jax.data.statistics import colour_statistics
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.mesh import batch_sharding, batch_shards, check_split, make_mesh
 from vit_jax.models.scanned import ScannedEncoder
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import Model, create_model
 from vit_jax.origin import shapes_of
+from vit_jax.settings import FROM_DATA
 
 Arrays = Mapping[str, Source]  # splits passed from Python, by name
 
@@ -70,6 +73,7 @@ def build(config: Config, arrays: Arrays | None = None) -> Experiment:
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     check_batch(config, mesh)
+    config = with_statistics(config, arrays)
     preprocess = make_preprocess(config)
     train = training_feed(config, mesh, preprocess, arrays)
     test = evaluation_feed(config, mesh, preprocess, arrays)
@@ -98,6 +102,22 @@ def make_preprocess(config: Config) -> Preprocess:
     pp = config.pp
     said = {name: pp[name] for name in ("antialias", "mean", "std") if pp[name] is not None}
     return Preprocess.from_dict({"size": (pp.crop, pp.crop), "resize": pp.resize, **said})
+
+
+def with_statistics(config: Config, arrays: Arrays | None = None) -> Config:
+    """Returns the config with `pp.mean` and `pp.std` of the training images, if it asks for them.
+
+    Every process reads the same images, and finds the same.
+    """
+    now = flatten(config)
+    missing = [key for key in FROM_DATA if now[key] is None]
+    if not config.pp.from_data or not missing:
+        return config
+    source = _open(config, config.pp.train, arrays, keep=False)
+    reader = Reader(source, _bad_limit(config))
+    found = colour_statistics(reader, len(source), make_preprocess(config), config.decode_threads)
+    values = zip(FROM_DATA, found, strict=True)
+    return changed(config, {key: value for key, value in values if key in missing})
 
 
 def make_model(config: Config, num_classes: int) -> Model:

@@ -21,6 +21,20 @@ def cross_entropy(logits: Float[Array, "b k"], targets: Float[Array, "b k"]) -> 
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
+def binary_cross_entropy(
+    logits: Float[Array, "b k"], targets: Float[Array, "b k"]
+) -> Float[Array, "b"]:
+    """Returns the mean over the classes of the sigmoid cross-entropy, in nats and float32.
+
+    As DeiT III trains (arXiv:2204.07118, section 3): each class is a question of its own, so that
+    the two labels of a mixed image can both be right.
+    """
+    return optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets).mean(-1)
+
+
+LOSSES = {"softmax": cross_entropy, "sigmoid": binary_cross_entropy}
+
+
 def scores(
     logits: Float[Array, "b k"], labels: Int[Array, "b"], mask: Float[Array, "b"]
 ) -> dict[str, Float[Array, ""]]:

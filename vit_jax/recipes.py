@@ -69,7 +69,7 @@ def shipped() -> dict[str, Path]:
 
 def _read(spec: str) -> Mapping[str, Any] | ConfigDict:
     """Returns the settings that a recipe or a config.json holds."""
-    match = re.fullmatch(r"(?P<file>.+?\.(?:py|json)|[\w-]+)(?::(?P<arg>.*))?", spec)
+    match = re.fullmatch(r"(?P<file>[\w-]+|.+?\.(?:py|json))(?::(?P<arg>.*))?", spec)
     if match is None:
         raise ConfigError(
             f"--config={spec}: must be a .py recipe, a config.json or a recipe's name"

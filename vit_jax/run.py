@@ -159,6 +159,7 @@ def step_settings(experiment: Experiment) -> StepSettings:
         augmentation=augmentation,
         seed=config.seed,
         accum_steps=config.accum_steps,
+        loss=config.loss,
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
     )

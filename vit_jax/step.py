@@ -37,6 +37,7 @@ class StepSettings:
     augmentation: Augmentation
     seed: int = 0
     accum_steps: int = 1
+    loss: str = "softmax"
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
 
@@ -64,7 +65,8 @@ def make_train_step(
             number, rows = part
             key = _part_key(base, state.step, number)
             images, targets = _inputs(settings, rows, base, key)
-            loss = _loss(model, stats, images, targets, jax.random.fold_in(key, _DROPOUT))
+            dropout = jax.random.fold_in(key, _DROPOUT)
+            loss = _loss(model, settings.loss, stats, images, targets, dropout)
             (value, (stats, logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
             hits = (logits.argmax(-1) == targets.argmax(-1)).mean()
             new = {"loss": value, "accuracy": hits, "grads": grads}
@@ -133,6 +135,7 @@ def _inputs(
 
 def _loss(
     model: nn.Module,
+    name: str,
     batch_stats: trees.Tree,
     images: Float[Array, "b h w 3"],
     targets: Float[Array, "b k"],
@@ -148,7 +151,7 @@ def _loss(
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
-        mean = metrics.cross_entropy(logits, targets).mean()
+        mean = metrics.LOSSES[name](logits, targets).mean()
         return mean, (updates.get("batch_stats", batch_stats), logits)
 
     return loss

@@ -6,7 +6,7 @@ from typing import Any
 
 from vit_jax.config import Config, as_tuple, changed, differences, flatten, to_json
 from vit_jax.errors import CheckpointError, ConfigError, nearest
-from vit_jax.settings import FROM_WEIGHTS, HARMLESS
+from vit_jax.settings import FROM_DATA, FROM_WEIGHTS, HARMLESS
 
 _WEIGHTS = ("model_or_filename", "pretrained_dir")
 
@@ -43,18 +43,22 @@ class Workdir:
             )
 
     def inherited(self, config: Config) -> Config:
-        """Returns the config with what the run here took from its pretrained weights.
+        """Returns the config with what the run here took from its pretrained weights or its data.
 
         The weights are then not needed to go on: their file may be gone.
         """
         if not self.config.exists():
             return config
         old, new = flatten(self.read_config()), flatten(config)
-        if any(old.get(key) != new[key] for key in _WEIGHTS) or not any(map(new.get, _WEIGHTS)):
-            return config
+        same_weights = all(old.get(key) == new[key] for key in _WEIGHTS)
+        keys = set()
+        if same_weights and any(map(new.get, _WEIGHTS)):
+            keys.update(FROM_WEIGHTS)
+        if same_weights and old.get("pp.from_data") and new["pp.from_data"]:
+            keys.update(FROM_DATA)
         taken = {
             key: as_tuple(old[key])
-            for key in FROM_WEIGHTS
+            for key in sorted(keys)
             if new[key] is None and old.get(key) is not None
         }
         return changed(config, taken)

@@ -49,6 +49,7 @@ def test_parameters_are_official(name):
         ("vit-h-14", "ViT-H_14"),
         ("vit_s16_gap_norep", "ViT-S_16-gap-norep"),
         ("r50_vit_b16", "R50+ViT-B_16"),
+        ("r50_b16", "R50+ViT-B_16"),  # the official config's function
         ("R50+ViT-L/32", "R50+ViT-L_32"),
         ("r_vit_ti16", "R+ViT-Ti_16"),
         ("testing", "testing"),

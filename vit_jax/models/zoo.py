@@ -85,8 +85,8 @@ def list_models() -> list[str]:
 def canonical_name(name: str) -> str:
     """Returns the official name for a name or an alias, or raises `ConfigError`.
 
-    Case, punctuation and a leading "ViT" do not count: "vit_b16", "ViT-B/16" and "B/16" are
-    "ViT-B_16", and "r50_vit_b16" is "R50+ViT-B_16".
+    Case, punctuation and "ViT" do not count: "vit_b16", "ViT-B/16" and "B/16" are "ViT-B_16", and
+    "r50_vit_b16" and "r50_b16" are "R50+ViT-B_16".
     """
     by_alias = {_bare(official): official for official in _NAMED}
     if _bare(name) not in by_alias:
@@ -181,8 +181,8 @@ def _missing(family: type[Model], fields: Mapping[str, Any]) -> list[str]:
 
 
 def _bare(name: str) -> str:
-    """The part of a name that counts: "ViT-B_16" -> "b16", "R50+ViT-B_16" -> "r50vitb16"."""
-    return re.sub(r"[^a-z0-9]", "", name.lower()).removeprefix("vit")
+    """The part of a name that counts: "ViT-B_16" -> "b16", "R50+ViT-B_16" -> "r50b16"."""
+    return re.sub(r"[^a-z0-9]", "", name.lower()).replace("vit", "")
 
 
 # A field that may be a name alone or a mapping, and what the name is called in the mapping.

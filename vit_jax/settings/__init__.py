@@ -20,6 +20,8 @@ RETIRED = {
 
 # What pretrained weights decide where the settings do not.
 FROM_WEIGHTS = (*MODEL_FIELDS, "pp.antialias", "pp.mean", "pp.std")
+# What the training images decide where neither they nor the settings do, with pp.from_data.
+FROM_DATA = ("pp.mean", "pp.std")
 
 # What may differ between a workdir and the command that resumes it: no number it reports depends
 # on these, or (the mesh) only by the order of float additions.

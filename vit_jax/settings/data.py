@@ -93,6 +93,11 @@ DATA: dict[str, Key] = {
         SPREAD,
         tuple,
     ),
+    "pp.from_data": Key(
+        False,
+        "Take pp.mean and pp.std from the training images (10,000 of them at most), where neither "
+        "they nor pretrained weights are given; the run keeps what it found.",
+    ),
     # Training augmentation
     "augment.preset": Key(
         None,

@@ -26,6 +26,12 @@ TRAINING: dict[str, Key] = {
     "beta1": Key(0.9, "Decay of the first moment; the momentum of SGD.", BELOW_ONE),
     "beta2": Key(0.999, "Decay of the second moment (Adam family, Lion).", BELOW_ONE),
     "grad_norm_clip": Key(1.0, "Largest global norm of the gradient; 0 is off.", NOT_NEGATIVE),
+    "loss": Key(
+        "softmax",
+        "'softmax' cross-entropy; or 'sigmoid', one yes or no for each class, as DeiT III trains. "
+        "Test losses are softmax cross-entropies always.",
+        one_of("softmax", "sigmoid"),
+    ),
     "label_smoothing": Key(0.0, "Share of a label spread over all classes.", BELOW_ONE),
     "ema_decay": Key(
         0.0, "Running average of the parameters, evaluated in their place; 0 is off.", BELOW_ONE
