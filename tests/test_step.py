@@ -216,8 +216,7 @@ def test_mesh_axis_types_are_auto():
 
 
 def test_sigmoid_loss_asks_one_question_for_each_class():
-    """The first step's loss, from zeros in the head, is log 2, whatever the labels; softmax's is
-    log 10. From noise, it is the mean that NumPy finds."""
+    """It is the mean that NumPy finds; near chance, log 2 for a class, where softmax has log 10."""
     settings = dataclasses.replace(SETTINGS, loss="sigmoid")
     logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -4.0]])
     truth = np.array([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])  # as mixup makes them

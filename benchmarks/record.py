@@ -1,0 +1,157 @@
+"""Keeps the log of a run as evidence for its recipe, and writes the table in configs/README.md.
+
+    python benchmarks/record.py runs/mcvit compact_mcvit_cifar10 --data "CIFAR-10, PNG files" \
+        --command "vit_jax train --config=compact_cifar:mcvit,CIFAR10" --reported "77.25 %"
+    python benchmarks/record.py --table
+
+The first copies `metrics.jsonl` of a workdir to benchmarks/results/runs/NAME, with `run.json`,
+which says how it was made and on what. Names that end in `_seed1`, `_seed2`, … are runs of one
+experiment and become one row. The second writes the table anew from what is there; a test holds
+that it is current.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import machine
+
+from vit_jax.loggers import TIMING, read_metrics
+
+BENCHMARKS = Path(__file__).resolve().parent
+RUNS = BENCHMARKS / "results" / "runs"
+TABLE = BENCHMARKS.parent / "configs" / "README.md"
+HEAD = """# What the recipes reach
+
+Written by `python benchmarks/record.py --table` from the logs under `benchmarks/results/runs`: no
+number without a log. Scores are of the last evaluation, over all test images; "±" is the standard
+deviation over seeds. Hours are those of the training steps alone, by the log. What a recipe takes
+after its colon, and where it comes from, its first lines say.
+
+"""
+COLUMNS = (
+    *("recipe", "data", "score", "reported elsewhere", "epochs", "hours", "hardware"),
+    "logs, by seed",
+)
+
+
+def main() -> None:
+    """Records a run, or writes the table."""
+    parser = argparse.ArgumentParser(description="Evidence for the recipes.")
+    parser.add_argument("workdir", type=Path, nargs="?", help="of a run that has ended")
+    parser.add_argument("name", nargs="?", help="folder of the record; …_seed1 for one of several")
+    parser.add_argument("--command", help="what a reader types, with FOLDER for a path")
+    parser.add_argument("--data", help="what it was trained and tested on")
+    parser.add_argument("--reported", default="", help="the score that somebody else reports")
+    parser.add_argument("--note", default="", help="what differs from the recipe's whole run")
+    parser.add_argument("--table", action="store_true", help="write configs/README.md")
+    options = parser.parse_args()
+    if options.workdir:
+        if not (options.name and options.command and options.data):
+            parser.error("a record needs WORKDIR, NAME, --command and --data")
+        record(options.workdir, RUNS / options.name, vars(options))
+    if options.table or options.workdir:
+        TABLE.write_text(table(RUNS))
+
+
+def record(workdir: Path, target: Path, said: dict[str, Any]) -> None:
+    """Copies the log of a run, and writes beside it how it was made."""
+    config = json.loads((workdir / "config.json").read_text())
+    examples = json.loads(next(workdir.glob("checkpoints/*/metadata/metadata")).read_text())
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(workdir / "metrics.jsonl", target / "metrics.jsonl")
+    run = {
+        **{key: said[key] for key in ("command", "data", "reported", "note")},
+        "seed": config["seed"],
+        "batch": config["batch"],
+        "train_examples": examples["train_examples"],
+        "machine": machine.describe(),
+    }
+    (target / "run.json").write_text(json.dumps(run, indent=1) + "\n")
+
+
+def table(runs: Path) -> str:
+    """Returns the text of configs/README.md."""
+    groups: dict[str, list[Path]] = {}
+    for folder in sorted(path.parent for path in runs.glob("*/run.json")):
+        groups.setdefault(re.sub(r"_seed\d+$", "", folder.name), []).append(folder)
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *(row(folders) for folders in groups.values())]
+    rows = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    commands = "\n".join(read(folders[0])["command"] for folders in groups.values())
+    runs_read = [read(folder) for folders in groups.values() for folder in folders]
+    machines = "\n".join(sorted({f"- {machine.line(run['machine'])}" for run in runs_read}))
+    return f"""{HEAD}{rows}
+The commands, in the order of the rows; words in capitals stand for folders, and `--workdir` and,
+for more seeds, `--config.seed` come after them:
+
+```sh
+{commands}
+```
+
+Hardware:
+
+{machines}
+"""
+
+
+def row(folders: list[Path]) -> tuple[str, ...]:
+    """Returns the cells of one experiment: one run, or several that differ in the seed."""
+    runs = [read(folder) for folder in folders]
+    first, logs = runs[0], [read_metrics(folder / "metrics.jsonl") for folder in folders]
+    steps = max(line["step"] for line in logs[0])
+    links = " ".join(
+        f"[{run['seed']}](../benchmarks/results/runs/{folder.name}/metrics.jsonl)"
+        for run, folder in zip(runs, folders, strict=True)
+    )
+    recipe = re.findall(r"--config=(\S+)", first["command"])[0]
+    return (
+        f"`{recipe}`{first['note'] and ', ' + first['note']}",
+        first["data"],
+        score(logs),
+        first["reported"],
+        f"{steps * first['batch'] / first['train_examples']:.3g}",
+        f"{statistics.mean(map(hours, logs, runs)):.2g}",
+        f"{first['machine']['cores']} cores",
+        links,
+    )
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Returns how a recorded run was made."""
+    return json.loads((folder / "run.json").read_text())
+
+
+def score(logs: Iterable[list[dict[str, Any]]]) -> str:
+    """Returns the last test scores of the logs in words: accuracy, macro F1 and loss."""
+    last = [[line for line in log if "test_accuracy" in line][-1] for log in logs]
+    parts = [percent([line["test_accuracy"] for line in last])]
+    if all("test_macro_f1" in line for line in last):
+        parts.append(f"F1 {percent([line['test_macro_f1'] for line in last])}")
+    parts.append(f"loss {statistics.mean(line['test_loss'] for line in last):.3f}")
+    return ", ".join(parts)
+
+
+def percent(shares: list[float]) -> str:
+    """Returns the mean of the shares, and with several their standard deviation."""
+    spread = f" ± {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else ""
+    return f"{100 * statistics.mean(shares):.2f}{spread} %"
+
+
+def hours(log: list[dict[str, Any]], run: dict[str, Any]) -> float:
+    """Returns the hours of all steps: between two lines of a log, as many images at their rate."""
+    total, before = 0.0, 0
+    for line in log:
+        rate = line.get(TIMING, {}).get("images_per_second")
+        if rate:
+            total += (line["step"] - before) * run["batch"] / rate
+        before = line["step"]
+    return total / 3600
+
+
+if __name__ == "__main__":
+    main()
