@@ -25,8 +25,6 @@ import machine
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-MOST_KILLS_OF_A_RUN = 10
-
 
 def main() -> None:
     """Injects the faults and prints what became of the runs."""
@@ -35,39 +33,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", type=Path, help="file for a line of JSON for each start")
     options = parser.parse_args()
+
+    def tell(start: Any) -> None:
+        line = json.dumps(_record(start))
+        print(line, file=sys.stderr, flush=True)
+        if options.record is not None:
+            with options.record.open("a") as file:
+                file.write(line + "\n")
+
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        starts, differing = inject(Path(folder), options.kills, Random(options.seed))
-    if options.record is not None:
-        lines = [json.dumps(_record(start)) + "\n" for start in starts]
-        options.record.write_text("".join(lines))
+        from tests.faults import kills
+
+        random = Random(options.seed)
+        starts, differing = kills.inject(Path(folder), options.kills, random, tell)
     _print(starts, differing)
     print(f"\nseed {options.seed}, {(time.perf_counter() - began) / 60:.0f} min")
     print(machine.line(machine.describe()))
-
-
-def inject(folder: Path, kills: int, random: Random) -> tuple[list[Any], list[list[str]]]:
-    """Returns all starts, and for each run that ended what differs from the one left alone."""
-    from tests.faults import kills as faults
-
-    config = faults.recipe(folder)
-    alone = faults.start(config, folder / "compiling")  # the others find its programs compiled
-    began = time.perf_counter()
-    alone = faults.start(config, folder / "alone")
-    training = time.perf_counter() - began - (alone.seconds or 0)
-    starts, differing, left = [], [], kills
-    while left > 0:
-        workdir, killed = folder / f"run{len(differing)}", 0
-        while killed < min(left, MOST_KILLS_OF_A_RUN):
-            starts.append(faults.start(config, workdir, faults.random_fault(random, training)))
-            print(f"{left - killed:4d} {starts[-1].fault}", file=sys.stderr, flush=True)
-            if not starts[-1].killed:
-                break
-            killed += 1
-        left -= killed
-        starts.append(faults.start(config, workdir))
-        differing.append(faults.differences(folder / "alone", workdir))
-    return starts, differing
 
 
 def _record(start: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -30,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "eval_every": 5,
     "keep_every": 20,
 }
+MOST_KILLS_OF_A_RUN = 10
 # How often a run of so many steps comes by a point, about.
 OFTEN = {
     "step": STEPS,
@@ -136,3 +138,40 @@ def differences(left: Path, right: Path) -> list[str]:
         states.append(restored.state)
     lines = trees.difference(*states)
     return lines if runs.metrics_of(left) == runs.metrics_of(right) else [*lines, "metrics.jsonl"]
+
+
+def inject(
+    folder: Path, kills: int, random: Random, tell: Callable[[Start], None] = lambda start: None
+) -> tuple[list[Start], list[list[str]]]:
+    """Kills runs, so many times in all, and goes on with them until they end.
+
+    Args:
+      folder: an empty one, for the runs.
+      kills: how many.
+      random: decides where and when.
+      tell: called with each start that has ended.
+
+    Returns:
+      All starts; and for each run what differs from one that was left alone.
+    """
+    config = recipe(folder)
+    start(config, folder / "compiling")  # the others find its programs compiled
+    began = time.perf_counter()
+    alone = start(config, folder / "alone")
+    training = time.perf_counter() - began - (alone.seconds or 0)
+    starts: list[Start] = []
+    differing: list[list[str]] = []
+    left = kills
+    while left > 0:
+        workdir, killed = folder / f"run{len(differing)}", 0
+        while killed < min(left, MOST_KILLS_OF_A_RUN):
+            starts.append(start(config, workdir, random_fault(random, training)))
+            tell(starts[-1])
+            if not starts[-1].killed:
+                break
+            killed += 1
+        left -= killed
+        starts.append(start(config, workdir))
+        tell(starts[-1])
+        differing.append(differences(folder / "alone", workdir))
+    return starts, differing
