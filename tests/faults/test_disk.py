@@ -38,8 +38,10 @@ class Disk:
 
     def fill(self) -> None:
         """Takes all the room that is left, once the save in flight has ended."""
-        deadline = time.monotonic() + 60
-        while any(self.place.glob("run/checkpoints/.staging/*")) and time.monotonic() < deadline:
+        staging = self.place / "run" / "checkpoints" / ".staging"
+        deadline, idle = time.monotonic() + 60, 0
+        while idle < 30 and time.monotonic() < deadline:  # a deletion may follow a commit
+            idle = 0 if staging.exists() and any(staging.iterdir()) else idle + 1
             time.sleep(0.01)
         with (self.place / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):
