@@ -21,7 +21,7 @@ from typing import Any
 
 import machine
 
-from vit_jax.loggers import TIMING, read_metrics
+from vit_jax.metrics_file import TIMING, read_metrics
 
 BENCHMARKS = Path(__file__).resolve().parent
 RUNS = BENCHMARKS / "results" / "runs"

@@ -13,16 +13,19 @@ PACKAGE = REPOSITORY / "vit_jax"
 FLOORS = (
     (
         *("errors", "grids", "trees", "cache", "compile_cache", "memory", "processes"),
-        *("signals", "settings", "config", "recipes", "recipe_words"),
+        *("signals", "output", "settings", "config", "recipes", "recipe_words"),
     ),
     ("models",),
-    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),
+    (
+        *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "loggers", "plots"),
+        *("tables", "workdir"),
+    ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate"),
         *("origin", "pretrained", "finetune", "release"),
     ),
     (
-        *("run", "train", "predict", "benchmark", "planning"),
+        *("run", "saving", "train", "predict", "benchmark", "planning"),
         *("listing", "inspection", "inspection_table"),
     ),
     ("commands", "main", "__init__"),
