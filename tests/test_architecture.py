@@ -16,7 +16,10 @@ FLOORS = (
         *("signals", "settings", "config", "recipes"),
     ),
     ("models",),
-    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),
+    (
+        *("checkpoints", "data", "optim", "mesh", "metrics", "scores", "loggers", "plots"),
+        *("tables", "workdir"),
+    ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate"),
         *("origin", "pretrained", "finetune", "release"),

@@ -89,14 +89,20 @@ def _shown(terminal):
     values = {"loss": 1.25, "accuracy": 0.5}
     with console.showing(0, 20):
         console.progress(10, values, {"images_per_second": 1234.0})
-        console.scores(10, {"loss": 0.5, "accuracy": 0.75})
+        console.scores(
+            10,
+            {"loss": 0.5, "accuracy": 0.75, "top5_accuracy": 1.0, "macro_f1": 0.7, "ece": 0.123},
+        )
     return text.getvalue()
 
 
 def test_plain_lines_where_there_is_no_terminal():
     lines = _shown(terminal=False).splitlines()
     assert lines[0].startswith("step 10/20  loss 1.250  accuracy  50.0 %  1,234 img/s")
-    assert lines[1] == "step 10/20  test accuracy 75.00 %  loss 0.5000"
+    assert lines[1] == (
+        "step 10/20  test accuracy 75.00 %  top-5 100.00 %  macro F1 70.00 %  loss 0.5000  "
+        "calibration error 12.30 %"
+    )
 
 
 def test_a_bar_on_a_terminal():

@@ -65,6 +65,13 @@ def test_evaluate_prints_the_same_score_from_the_checkpoint_alone(trained, tmp_p
     try:
         assert main(["evaluate", f"--workdir={moved}"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == told[-1]
+        real = tmp_path / "real.json"
+        real.write_text(json.dumps([[0, 1, 2, 3, 4]] * 100 + [[]] * 255))
+        assert main(["evaluate", f"--workdir={moved}", "--json", f"--real={real}"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert f"test accuracy {100 * found['accuracy']:.2f} %" in told[-1]
+        assert sum(one["images"] for one in found["classes"]) == found["images"] == 355
+        assert found["real_images"] == 100
     finally:
         (moved / "checkpoints").rename(trained / "checkpoints")
 

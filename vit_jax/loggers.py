@@ -167,10 +167,7 @@ class Console:
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Shows an evaluation."""
-        self.say(
-            f"step {step}/{self._total}  test accuracy {100 * scores['accuracy']:.2f} %  "
-            f"loss {scores['loss']:.4f}"
-        )
+        self.say(f"step {step}/{self._total}  {_shown(scores)}")
 
     def _left(self, step: int) -> str:
         pace = (time.perf_counter() - self._since) / max(step - self._first, 1)
@@ -289,4 +286,12 @@ def score_line(scores: Mapping[str, float], count: int) -> str:
     """Returns a test score in words; `train` and `evaluate` print the same."""
     skipped = int(scores.get("skipped", 0))
     images = f"{count - skipped:,} images" + (f", {skipped:,} unreadable" if skipped else "")
-    return f"test accuracy {100 * scores['accuracy']:.2f} %  loss {scores['loss']:.4f}  ({images})"
+    return f"{_shown(scores)}  ({images})"
+
+
+def _shown(scores: Mapping[str, float]) -> str:
+    return (
+        f"test accuracy {100 * scores['accuracy']:.2f} %  top-5 "
+        f"{100 * scores['top5_accuracy']:.2f} %  macro F1 {100 * scores['macro_f1']:.2f} %  "
+        f"loss {scores['loss']:.4f}  calibration error {100 * scores['ece']:.2f} %"
+    )

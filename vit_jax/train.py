@@ -14,6 +14,7 @@ from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_
 from vit_jax.origin import describe_model
 from vit_jax.plots import draw_curves
 from vit_jax.run import Run
+from vit_jax.scores import Outcomes
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
 from vit_jax.workdir import Workdir
@@ -21,11 +22,16 @@ from vit_jax.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a run ended: steps taken, test scores (None if stopped early), exit code."""
+    """How a run ended: steps taken, what became of the test images (None if stopped early)."""
 
     step: int
-    scores: dict[str, float] | None
+    outcomes: Outcomes | None
     exit_code: int = 0
+
+    @property
+    def scores(self) -> dict[str, float] | None:
+        """Test scores, as `Outcomes.summary` gives them; None if stopped early."""
+        return self.outcomes and self.outcomes.summary()
 
 
 def train(
@@ -86,7 +92,7 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
     recorder = Recorder(
         file, console, total, config.progress_every, config.batch, lambda: feed.skipped
     )
-    scores, step = None, first
+    outcomes, step = None, first
     batches = recorder.timed(feed.training(first, total))
     with console.showing(first, total):
         for step, batch in enumerate(batches, first + 1):
@@ -97,8 +103,8 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
                     run.draw_contact_sheet(batch)
             if due(step, config.eval_every, total):
                 with recorder.paused():
-                    scores = evaluated(run, state)
-                recorder.scores(step, scores)
+                    outcomes = evaluated(run, state)
+                recorder.scores(step, outcomes.summary())
             stopping = run.stopping(step)
             if due(step, config.checkpoint_every, total) or stopping:
                 with recorder.paused():
@@ -109,11 +115,11 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
     if step < total:
         return Result(step, None, run.signals.exit_code)
     # A run that had ended already is scored again.
-    return Result(step, scores or evaluated(run, state))
+    return Result(step, outcomes or evaluated(run, state))
 
 
-def evaluated(run: Run, state: TrainState) -> dict[str, float]:
-    """Returns the scores of a state; ConfigError if they take more memory than there is."""
+def evaluated(run: Run, state: TrainState) -> Outcomes:
+    """Returns what a state makes of the test images; ConfigError if memory does not suffice."""
     with memory.for_evaluation(run.experiment.config):
         return run.evaluate(state.eval_variables())
 
