@@ -17,15 +17,15 @@ FLOORS = (
     ),
     ("models",),
     (
-        *("checkpoints", "data", "optim", "mesh", "metrics", "scores", "loggers", "plots"),
+        *("checkpoints", "data", "optim", "mesh", "metrics", "scores", "loggers"),
         *("tables", "workdir"),
     ),
     (
-        *("state", "step", "experiment", "contact_sheet", "evaluate"),
+        *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
         *("origin", "pretrained", "finetune", "release"),
     ),
     (
-        *("run", "train", "predict", "benchmark", "planning"),
+        *("run", "train", "predict", "visualize", "benchmark", "planning"),
         *("listing", "inspection", "inspection_table"),
     ),
     ("commands", "main", "__init__"),

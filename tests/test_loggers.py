@@ -11,7 +11,6 @@ import rich.console
 from vit_jax import loggers
 from vit_jax.errors import CheckpointError, NonFiniteError
 from vit_jax.loggers import Console, MetricsFile, Recorder, Throughput, clock, read_metrics
-from vit_jax.plots import draw_curves, moving_mean
 
 
 def _measured(loss):
@@ -125,21 +124,3 @@ def test_clock():
     assert [clock(s) for s in (0.0, 7.4, 61.0, 3600.0, 11105.0)] == [
         "0:00", "0:07", "1:01", "1:00:00", "3:05:05"
     ]  # fmt: skip
-
-
-def test_moving_mean_keeps_slopes_in_place():
-    line = [float(i) for i in range(100)]
-    assert moving_mean(line) == pytest.approx(line)
-    assert moving_mean([0.0, 9.0, 0.0, 9.0, 0.0], share=0.5)[1:4] == [3.0, 6.0, 3.0]
-    assert moving_mean([5.0]) == [5.0]
-
-
-def test_curves_are_drawn_from_whatever_lines_there_are(tmp_path):
-    for name, records in (
-        ("none", []),
-        ("train", [{"step": 1, "loss": 1.0, "accuracy": 0.5}]),
-        ("both", [{"step": s, "loss": 1 / s, "test_loss": 2 / s} for s in range(1, 50)]),
-    ):
-        path = tmp_path / "report" / f"{name}.png"
-        draw_curves(records, path, name)
-        assert path.read_bytes().startswith(b"\x89PNG")

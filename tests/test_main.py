@@ -52,7 +52,12 @@ def test_a_run_leaves_what_it_should(trained):
         path.name for path in (trained / "checkpoints").iterdir() if path.name[0] != "."
     ) == ["25", "30"]
     with Image.open(trained / "report" / "curves.png") as curves:
-        assert curves.size == (1210, 770)
+        assert curves.size == (1540, 825)
+    page = (trained / "report" / "index.html").read_text()
+    assert "Worst mistakes" in page
+    assert "Attention" in page
+    assert "Not drawn" not in page
+    assert json.loads((trained / "report" / "scores.json").read_text())["images"] == 355
     assert not list(trained.glob("*.part"))
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-from pathlib import Path
 
 from vit_jax import memory, processes
 from vit_jax.checkpoints.lock import WorkdirLock
@@ -10,9 +9,8 @@ from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
-from vit_jax.origin import describe_model
-from vit_jax.plots import draw_curves
+from vit_jax.loggers import Console, MetricsFile, Recorder, score_line
+from vit_jax.pictures.report import draw_report
 from vit_jax.run import Run
 from vit_jax.scores import Outcomes
 from vit_jax.signals import StopSignals
@@ -77,16 +75,19 @@ def train(
         with memory.for_training(config):
             state = run.start(console)
             metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
-            result = loop(run, state, metrics_file, console)
+            result, state = loop(run, state, metrics_file, console)
         store.wait()
     if is_first:
-        draw_report(place, experiment)
+        variables = state.eval_variables() if result.outcomes else None
+        draw_report(place, experiment, result.outcomes, variables)
     say_end(console, workdir, experiment, result, signals)
     return result
 
 
-def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Result:
-    """Takes the steps that are left; the last state is saved, or on its way to disk."""
+def loop(
+    run: Run, state: TrainState, file: MetricsFile, console: Console
+) -> tuple[Result, TrainState]:
+    """Takes the steps that are left; the last state, also returned, is saved or about to be."""
     first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
     feed = run.experiment.train
     recorder = Recorder(
@@ -113,9 +114,9 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
                 break
         recorder.settle()
     if step < total:
-        return Result(step, None, run.signals.exit_code)
+        return Result(step, None, run.signals.exit_code), state
     # A run that had ended already is scored again.
-    return Result(step, outcomes or evaluated(run, state))
+    return Result(step, outcomes or evaluated(run, state)), state
 
 
 def evaluated(run: Run, state: TrainState) -> Outcomes:
@@ -129,15 +130,6 @@ def due(step: int, every: int, total: int) -> bool:
     return step % every == 0 or step == total
 
 
-def draw_report(place: Workdir, experiment: Experiment) -> None:
-    """Draws the pictures of `report/` from metrics.jsonl."""
-    if place.metrics.exists():
-        config = experiment.config
-        name, data = describe_model(experiment.model), Path(config.dataset).name
-        title = f"{name}, {config.pp.crop} px, on {data}, seed {config.seed}"
-        draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)
-
-
 def say_end(
     console: Console, workdir: str, experiment: Experiment, result: Result, signals: StopSignals
 ) -> None:
@@ -148,7 +140,7 @@ def say_end(
     else:
         console.say(score_line(result.scores, experiment.test.scored))
     console.say(f"checkpoint  {workdir}/checkpoints/{result.step}")
-    console.say(f"report      {workdir}/report/curves.png")
+    console.say(f"report      {workdir}/report/index.html")
     if result.scores is None:
         console.say("resume      the same command again")
     else:
