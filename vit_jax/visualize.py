@@ -39,9 +39,10 @@ def visualize(
         raise CheckpointError(f"--output={output}: is a file; name a folder")
     trained = open_classifier(source, **fields)
     pixels = _pixels(images, trained.preprocess)
-    name, album = describe_model(trained.model), Album(folder)
+    model: Any = trained.model
+    name, album = describe_model(model), Album(folder)
     variables = jax.device_get(trained.variables)
-    draw_model(album, trained.model, variables, trained.preprocess, pixels, name)
+    draw_model(album, model, variables, trained.preprocess, pixels, name)
     write_page(album, f"{name}: {Path(source).name or source}")
     return album
 

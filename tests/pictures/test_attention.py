@@ -1,5 +1,7 @@
 """Attention rollout and distances against sums by hand; models without a class token."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +70,7 @@ def test_distances_are_in_pixels_and_of_patches_alone(front):
 
 def test_the_class_token_is_read_and_what_is_in_front_is_left_out():
     model, variables = vit(pool="distilled", num_registers=1)
-    looked = look(model, variables, PREPROCESS, IMAGES)
+    looked: Any = look(model, variables, PREPROCESS, IMAGES)
     weights = weights_of(model, variables)
     for layer in range(3):
         expected = weights[layer].mean(1)[:, 0, 3:].reshape(2, 2, 3)
@@ -80,7 +82,7 @@ def test_the_class_token_is_read_and_what_is_in_front_is_left_out():
 @pytest.mark.parametrize("pool", ["mean", "sequence"])
 def test_without_a_class_token_the_pooling_is_rolled_out(pool):
     model, variables = vit(pool=pool)
-    looked = look(model, variables, PREPROCESS, IMAGES)
+    looked: Any = look(model, variables, PREPROCESS, IMAGES)
     rolled = attention_rollout([jnp.asarray(w, jnp.float32) for w in weights_of(model, variables)])
     share = np.full((2, 6), 1 / 6)
     if pool == "sequence":
@@ -113,6 +115,7 @@ def test_pictures_have_a_row_an_image_and_a_column_a_map(tmp_path):
     looked = look(*vit(), PREPROCESS, IMAGES)
     draw_attention(looked, tmp_path / "attention.png", "title")
     draw_distances(looked, tmp_path / "distances.png", "title")
-    width, height = Image.open(tmp_path / "attention.png").size
+    with Image.open(tmp_path / "attention.png") as picture:
+        width, height = picture.size
     assert width == round(2.1 * 6 * 110)  # image, three layers, rollout, both
     assert height > 2 * 140

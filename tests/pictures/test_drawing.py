@@ -28,6 +28,12 @@ from vit_jax.scores import Outcomes
 PREPROCESS = Preprocess((8, 8))
 
 
+def size_of(path):
+    """Returns (width, height) of a picture, in pixels."""
+    with Image.open(path) as picture:
+        return picture.size
+
+
 def outcomes(labels, predicted, classes=4, confidence=None, loss=None):
     count = len(labels)
     return Outcomes(
@@ -51,7 +57,7 @@ def test_worst_mistakes_are_wrong_ones_by_loss_and_least_sure_ones_by_confidence
 def test_examples_are_the_images_that_the_places_name(tmp_path):
     images = np.stack([noise(8, 8, seed) for seed in range(4)])
     source = ArraySource(images, np.zeros(4, np.int32), tuple("abcd"))
-    np.testing.assert_array_equal(pixels_of(source, [2, 0], PREPROCESS), images[[2, 0]])
+    np.testing.assert_array_equal(pixels_of(source, np.array([2, 0]), PREPROCESS), images[[2, 0]])
     found = outcomes([0, 1, 2, 3], [1, 1, 1, 1])
     path = tmp_path / "mistakes.png"
     draw_examples(found, worst_mistakes(found), source, tuple("abcd"), PREPROCESS, path, "title")
@@ -70,7 +76,7 @@ def test_confusion_is_drawn_for_few_classes_and_many(classes, tmp_path):
     names = [f"class ${number} of a long name" for number in range(classes)]
     path = tmp_path / "confusion.png"
     draw_confusion(outcomes(labels, predicted, classes), names, path, "title")
-    width, height = Image.open(path).size
+    width, height = size_of(path)
     assert 500 < width < 1700
     assert 500 < height < 1700
     if classes > 100:
@@ -143,7 +149,7 @@ def test_principal_components_are_found_whatever_noise_is_added():
 def test_filters_of_patches_and_of_convolutions_are_drawn(path, shape, tmp_path):
     kernel = np.random.default_rng(0).normal(size=shape)
     draw_filters({path: {"kernel": kernel}}, tmp_path / "filters.png", "title")
-    assert Image.open(tmp_path / "filters.png").size[0] > 700
+    assert size_of(tmp_path / "filters.png")[0] > 700
     with pytest.raises(CannotDrawError, match="no filters of three colours"):
         draw_filters({"embedding": {"kernel": kernel[:, :, :1]}}, tmp_path / "f.png", "title")
 

@@ -106,7 +106,9 @@ def look(
         patch = tuple(side / n for side, n in zip(images.shape[1:3], grid, strict=True))
         shape, count = (len(images), *grid), grid[0] * grid[1]
         reader = _reader(pool, attention[0], count, kept)
-        made = {"distances": [attention_distances(one, grid, patch) for one in attention]}
+        made: dict[str, Any] = {
+            "distances": [attention_distances(one, grid, patch) for one in attention]
+        }
         if has_class:
             first = [one.mean(1)[:, 0, -count:] for one in attention]
             made["class_maps"] = jnp.stack([one.reshape(shape) for one in first])

@@ -28,13 +28,13 @@ def least_sure(outcomes: Outcomes) -> Int[np.ndarray, "n"]:
 
 
 def pixels_of(
-    source: Source, places: Sequence[int], preprocess: Preprocess
+    source: Source, places: Int[np.ndarray, "n"], preprocess: Preprocess
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Returns images of a source as the model sees them, before normalisation."""
     return np.stack(
         [
             preprocess.pixels(decode_pixels(source[place][0], source.name(place)))
-            for place in map(int, places)
+            for place in places.tolist()
         ]
     )
 
@@ -56,8 +56,8 @@ def draw_examples(
     if not len(chosen):
         raise CannotDrawError("there are no mistakes")
     captions = [
-        f"is {names[outcomes.labels[i]]}\n"
-        f"{100 * outcomes.confidence[i]:.0f} %: {names[outcomes.predicted[i]]}"
+        f"is {names[int(outcomes.labels[i])]}\n"
+        f"{100 * outcomes.confidence[i]:.0f} %: {names[int(outcomes.predicted[i])]}"
         for i in chosen
     ]
     images = pixels_of(source, outcomes.index[chosen], preprocess)

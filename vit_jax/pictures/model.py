@@ -120,7 +120,7 @@ def _grid(model: Any, variables: trees.Tree, preprocess: Preprocess) -> Grid | N
         return None
     images = jax.ShapeDtypeStruct((1, *preprocess.size, 3), jnp.float32)
 
-    def features(variables: trees.Tree, images: jax.Array) -> jax.Array:
+    def features(variables: trees.Tree, images: jax.Array) -> Any:
         found = model.apply(variables, images, train=False, outputs=("patch_features",))
         return found[1]["patch_features"]
 

@@ -127,7 +127,7 @@ def _draw_own(
     count = min(_IMAGES_LOOKED_AT, len(outcomes.index))
     chosen = outcomes.index[np.linspace(0, len(outcomes.index) - 1, count).astype(int)]
     preprocess = experiment.preprocess
-    images = pixels_of(experiment.test.source, chosen.tolist(), preprocess)
+    images = pixels_of(experiment.test.source, chosen, preprocess)
     host = jax.device_get(variables)
     draw_model(album, experiment.model, host, preprocess, images, name)
 
