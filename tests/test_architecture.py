@@ -18,7 +18,7 @@ FLOORS = (
     ("models",),
     (
         *("checkpoints", "data", "optim", "mesh", "metrics", "scores", "loggers"),
-        *("tables", "workdir"),
+        *("tables", "workdir", "comparison"),
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),

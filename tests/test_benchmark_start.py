@@ -36,7 +36,7 @@ def test_both_programs_are_made_cold_and_then_warm(compiled):
 
 
 def test_what_devices_exchange_is_read_off_the_program(compiled):
-    """Eight devices along `data` sum their gradients, and to evaluate they gather a few numbers an image."""
+    """Eight devices along `data` sum their gradients, and gather a few numbers of each image."""
     train, evaluation = (compiled.programs[name] for name in ("train", "evaluation"))
     params = summarize(workload.random_experiment(_config()).model, (8, 8)).params
     assert train.collective_bytes["sum along data"] == pytest.approx(4 * params, rel=0.05)

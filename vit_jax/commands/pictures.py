@@ -1,9 +1,10 @@
-"""Commands that draw: visualize."""
+"""Commands that draw: visualize, report."""
 
 import argparse
 
 from vit_jax.commands.command import Command
 from vit_jax.commands.weights import SOURCE, add_describing, described
+from vit_jax.errors import ConfigError
 
 # Every other import waits for its command: help and usage errors must be instant.
 
@@ -29,6 +30,37 @@ def _visualize(options: argparse.Namespace, _: list[str]) -> int:
     print(f"page        {options.output}/index.html")
     return 0
 
+
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="workdir of a run")
+    parser.add_argument(
+        "--output", default="comparison.png", metavar="FILE", help="default: comparison.png"
+    )
+
+
+def _report(options: argparse.Namespace, _: list[str]) -> int:
+    from pathlib import Path
+
+    from vit_jax.comparison import compare, comparison_table
+    from vit_jax.pictures.comparing import draw_comparison
+    from vit_jax.tables import console
+
+    if Path(options.output).suffix != ".png":
+        raise ConfigError(f"--output={options.output}: must end in .png")
+    groups = compare(options.workdirs)
+    console().print(comparison_table(groups))
+    draw_comparison(groups, Path(options.output))
+    print(f"drawn       {options.output}")
+    return 0
+
+
+REPORT = Command(
+    "report",
+    "compare runs: a table and curves, with the spread over seeds",
+    "vit_jax report runs/a_seed0 runs/a_seed1 runs/b_seed0 --output=comparison.png",
+    _report_arguments,
+    _report,
+)
 
 VISUALIZE = Command(
     "visualize",
