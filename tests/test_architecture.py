@@ -18,7 +18,7 @@ FLOORS = (
     ("models",),
     (
         *("checkpoints", "data", "optim", "mesh", "metrics", "scores", "loggers"),
-        *("tables", "workdir", "comparison"),
+        *("tables", "workdir", "comparison", "trackers"),
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),

@@ -14,6 +14,8 @@ import rich.progress
 import rich.table
 
 from vit_jax.errors import CheckpointError, NonFiniteError
+from vit_jax.scores import describe
+from vit_jax.trackers import Tracker
 
 Record = dict[str, Any]
 
@@ -29,10 +31,11 @@ class MetricsFile:
         processes other than the first do.
       step: the step the run starts from: lines of later steps, which a killed run wrote after its
         last checkpoint, are taken off, so that no step appears twice.
+      trackers: where each line goes too.
     """
 
-    def __init__(self, path: Path | None, step: int):
-        self._path = path
+    def __init__(self, path: Path | None, step: int, trackers: Sequence[Tracker] = ()):
+        self._path, self._trackers = path, trackers
         if path is not None and path.exists():
             kept = [line for line in read_metrics(path) if line["step"] <= step]
             partial = path.with_suffix(".jsonl.part")
@@ -50,6 +53,13 @@ class MetricsFile:
             line[TIMING] = {name: round(value, 4) for name, value in timing.items()}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        for tracker in self._trackers:
+            tracker.write(step, values, line.get(TIMING))
+
+
+def last_step(path: Path) -> int:
+    """Returns the last step that a metrics file holds; 0 where there is none."""
+    return max((line["step"] for line in read_metrics(path)), default=0) if path.exists() else 0
 
 
 def read_metrics(path: Path) -> list[Record]:
@@ -167,7 +177,7 @@ class Console:
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Shows an evaluation."""
-        self.say(f"step {step}/{self._total}  {_shown(scores)}")
+        self.say(f"step {step}/{self._total}  {describe(scores)}")
 
     def _left(self, step: int) -> str:
         pace = (time.perf_counter() - self._since) / max(step - self._first, 1)
@@ -280,18 +290,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def score_line(scores: Mapping[str, float], count: int) -> str:
-    """Returns a test score in words; `train` and `evaluate` print the same."""
-    skipped = int(scores.get("skipped", 0))
-    images = f"{count - skipped:,} images" + (f", {skipped:,} unreadable" if skipped else "")
-    return f"{_shown(scores)}  ({images})"
-
-
-def _shown(scores: Mapping[str, float]) -> str:
-    return (
-        f"test accuracy {100 * scores['accuracy']:.2f} %  top-5 "
-        f"{100 * scores['top5_accuracy']:.2f} %  macro F1 {100 * scores['macro_f1']:.2f} %  "
-        f"loss {scores['loss']:.4f}  calibration error {100 * scores['ece']:.2f} %"
-    )

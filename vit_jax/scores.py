@@ -238,3 +238,19 @@ def _scores(*values: float) -> dict[str, float | None]:
     names = ("precision", "recall", "f1")
     shown = (None if np.isnan(value) else float(value) for value in values)
     return dict(zip(names, shown, strict=True))
+
+
+def score_line(scores: Mapping[str, float], count: int) -> str:
+    """Returns a test score in words; `train` and `evaluate` print the same."""
+    skipped = int(scores.get("skipped", 0))
+    images = f"{count - skipped:,} images" + (f", {skipped:,} unreadable" if skipped else "")
+    return f"{describe(scores)}  ({images})"
+
+
+def describe(scores: Mapping[str, float]) -> str:
+    """Returns the scores of a summary in words."""
+    return (
+        f"test accuracy {100 * scores['accuracy']:.2f} %  top-5 "
+        f"{100 * scores['top5_accuracy']:.2f} %  macro F1 {100 * scores['macro_f1']:.2f} %  "
+        f"loss {scores['loss']:.4f}  calibration error {100 * scores['ece']:.2f} %"
+    )

@@ -2,17 +2,18 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 
-from vit_jax import memory, processes
+from vit_jax import memory, processes, trackers
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Console, MetricsFile, Recorder, score_line
+from vit_jax.loggers import Console, MetricsFile, Recorder, last_step
 from vit_jax.pictures.report import draw_report
 from vit_jax.run import Run
-from vit_jax.scores import Outcomes
+from vit_jax.scores import Outcomes, score_line
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
 from vit_jax.workdir import Workdir
@@ -74,14 +75,24 @@ def train(
         console.table(f"vit_jax train → {workdir}", run.summary())
         with memory.for_training(config):
             state = run.start(console)
-            metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
-            result, state = loop(run, state, metrics_file, console)
+            with tracking(config, place, int(state.step), is_first) as file:
+                result, state = loop(run, state, file, console)
         store.wait()
     if is_first:
         variables = state.eval_variables() if result.outcomes else None
         draw_report(place, experiment, result.outcomes, variables)
     say_end(console, workdir, experiment, result, signals)
     return result
+
+
+@contextlib.contextmanager
+def tracking(config: Config, place: Workdir, step: int, is_first: bool) -> Iterator[MetricsFile]:
+    """Yields where metrics go from a step on: nowhere, but for the first process."""
+    if not is_first:
+        yield MetricsFile(None, step)
+        return
+    with trackers.opened(config, place, step, last_step(place.metrics)) as found:
+        yield MetricsFile(place.metrics, step, found)
 
 
 def loop(

@@ -54,7 +54,6 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
 
     from vit_jax import compile_cache, scores
     from vit_jax.evaluate import evaluate_run, real_labels
-    from vit_jax.loggers import score_line
     from vit_jax.pretrained import load_run
 
     compile_cache.enable()
@@ -69,7 +68,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
             found |= {"real_accuracy": real[0], "real_images": real[1]}
         print(json.dumps(found))
         return 0
-    print(score_line(outcomes.summary(), outcomes.scored))
+    print(scores.score_line(outcomes.summary(), outcomes.scored))
     if real is not None:
         share = "none" if real[0] is None else f"{100 * real[0]:.2f} %"
         print(f"ReaL accuracy {share}  ({real[1]:,} images with labels)")

@@ -75,6 +75,7 @@ def _draw_all(
         place.report.mkdir(exist_ok=True)
         (place.report / "scores.json").write_text(json.dumps(found) + "\n")
         tables = [_scores_table(found), _class_table(found)]
+    if outcomes is not None and config.report:
         _draw_outcomes(album, experiment, outcomes, title)
         _draw_own(album, experiment, outcomes, variables, name)
     _add_contact_sheet(album)

@@ -36,4 +36,6 @@ HARMLESS = frozenset({
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",
+    "report",
+    "trackers",
 })  # fmt: skip
