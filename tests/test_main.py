@@ -31,7 +31,7 @@ def _train(workdir, *flags):
 def trained(tmp_path_factory):
     """A workdir with a finished run of 30 steps."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    assert _train(workdir) == 0
+    assert _train(workdir, "--config.report=true") == 0
     return workdir
 
 
