@@ -100,6 +100,12 @@ def test_calibration_of_a_model_that_is_always_sure_is_its_error_rate():
     np.testing.assert_array_equal(found.count, [0] * 14 + [20])
 
 
+def test_a_confidence_between_two_bins_is_in_the_lower_one():
+    found = Calibration.of(judged(np.zeros((3, 2), np.float32), np.array([0, 0, 1], np.int32)), 4)
+    np.testing.assert_array_equal(found.count, [0, 3, 0, 0])
+    np.testing.assert_allclose([found.confidence[1], found.correct[1]], [1.5, 2])
+
+
 @pytest.mark.parametrize("parts", [1, 5])
 def test_padding_does_not_count_and_places_are_kept(parts):
     logits, labels = examples("random", 60)

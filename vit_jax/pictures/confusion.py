@@ -34,7 +34,8 @@ def _draw_matrix(
 
     count = len(names)
     side = float(np.clip(3 + 0.45 * count, 5.5, 13))
-    figure = new_figure(side + 1.2, side, f"Confusion matrix, {title}")
+    names_wide = 0.045 * min(max(map(len, names)), 24)  # inches beside the square
+    figure = new_figure(side + 0.8 + names_wide, side, f"Confusion matrix, {title}")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     # The square root lets rare confusions be seen beside a full diagonal.
@@ -43,7 +44,7 @@ def _draw_matrix(
     bar.set_label("share of the class (%)")
     size = float(np.clip(320 / count, 5, 10))
     shown = [plain(cut(name)) for name in names]
-    upright = {"rotation": 90} if max(map(len, shown)) > 3 else {}
+    upright = {"rotation": 90} if count * max(map(len, shown)) > 50 else {}
     axes.set_xticks(range(count), shown, fontsize=size, **upright)
     axes.set_yticks(range(count), shown, fontsize=size)
     axes.set(xlabel="predicted class", ylabel="true class")
