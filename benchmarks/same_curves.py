@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vit_jax.plots import moving_mean
+from vit_jax.pictures.curves import moving_mean
 
 EARLY = 20  # steps
 PLAIN = "plain"

@@ -35,6 +35,7 @@ TINY: dict[str, Any] = {
     "progress_every": 1,
     "eval_every": 10,
     "checkpoint_every": 5,
+    "report": False,  # seconds for each run; the tests of pictures ask for it
 }
 
 

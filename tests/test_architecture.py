@@ -17,15 +17,15 @@ FLOORS = (
     ),
     ("models",),
     (
-        *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "loggers", "plots"),
-        *("tables", "workdir"),
+        *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "scores", "loggers"),
+        *("tables", "workdir", "comparison", "trackers"),
     ),
     (
-        *("state", "step", "experiment", "contact_sheet", "evaluate"),
+        *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
         *("origin", "pretrained", "finetune", "release"),
     ),
     (
-        *("run", "saving", "train", "predict", "benchmark", "planning"),
+        *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),
         *("listing", "inspection", "inspection_table"),
     ),
     ("commands", "main", "__init__"),

@@ -36,11 +36,11 @@ def test_both_programs_are_made_cold_and_then_warm(compiled):
 
 
 def test_what_devices_exchange_is_read_off_the_program(compiled):
-    """Eight devices along `data` sum their gradients, and in an evaluation a few numbers."""
+    """Eight devices along `data` sum their gradients, and gather a few numbers of each image."""
     train, evaluation = (compiled.programs[name] for name in ("train", "evaluation"))
     params = summarize(workload.random_experiment(_config()).model, (8, 8)).params
     assert train.collective_bytes["sum along data"] == pytest.approx(4 * params, rel=0.05)
-    assert evaluation.collective_bytes["sum along data"] < 100
+    assert 0 < sum(evaluation.collective_bytes.values()) < 32 * 16  # of 16 images
 
 
 def _cache_folder():

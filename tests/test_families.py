@@ -60,7 +60,7 @@ def _trained(family, workdir):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_trains_and_comes_back(family, tmp_path):
     result = _trained(family, tmp_path)
-    assert evaluate_run(load_run(tmp_path))[0] == result.scores
+    assert evaluate_run(load_run(tmp_path)).summary() == result.scores
 
 
 def test_evaluation_reads_the_statistics_that_training_left(tmp_path):
@@ -69,6 +69,6 @@ def test_evaluation_reads_the_statistics_that_training_left(tmp_path):
     stats = trained.variables["batch_stats"]
     assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(stats))
     forgotten = {**trained.variables, "batch_stats": jax.tree.map(jnp.ones_like, stats)}
-    scores, _ = evaluate_run(dataclasses.replace(trained, variables=forgotten))
+    scores = evaluate_run(dataclasses.replace(trained, variables=forgotten)).summary()
     assert result.scores is not None
     assert abs(scores["loss"] - result.scores["loss"]) > 1e-3

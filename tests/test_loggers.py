@@ -12,7 +12,6 @@ from vit_jax import loggers
 from vit_jax.errors import CheckpointError, NonFiniteError
 from vit_jax.loggers import Console, Recorder, Throughput, clock
 from vit_jax.metrics_file import MetricsFile, read_metrics
-from vit_jax.plots import draw_curves, moving_mean
 
 
 def _measured(loss):
@@ -90,14 +89,20 @@ def _shown(terminal):
     values = {"loss": 1.25, "accuracy": 0.5}
     with console.showing(0, 20):
         console.progress(10, values, {"images_per_second": 1234.0})
-        console.scores(10, {"loss": 0.5, "accuracy": 0.75})
+        console.scores(
+            10,
+            {"loss": 0.5, "accuracy": 0.75, "top5_accuracy": 1.0, "macro_f1": 0.7, "ece": 0.123},
+        )
     return text.getvalue()
 
 
 def test_plain_lines_where_there_is_no_terminal():
     lines = _shown(terminal=False).splitlines()
     assert lines[0].startswith("step 10/20  loss 1.250  accuracy  50.0 %  1,234 img/s")
-    assert lines[1] == "step 10/20  test accuracy 75.00 %  loss 0.5000"
+    assert lines[1] == (
+        "step 10/20  test accuracy 75.00 %  top-5 100.00 %  macro F1 70.00 %  loss 0.5000  "
+        "calibration error 12.30 %"
+    )
 
 
 def test_a_bar_on_a_terminal():
@@ -120,21 +125,3 @@ def test_clock():
     assert [clock(s) for s in (0.0, 7.4, 61.0, 3600.0, 11105.0)] == [
         "0:00", "0:07", "1:01", "1:00:00", "3:05:05"
     ]  # fmt: skip
-
-
-def test_moving_mean_keeps_slopes_in_place():
-    line = [float(i) for i in range(100)]
-    assert moving_mean(line) == pytest.approx(line)
-    assert moving_mean([0.0, 9.0, 0.0, 9.0, 0.0], share=0.5)[1:4] == [3.0, 6.0, 3.0]
-    assert moving_mean([5.0]) == [5.0]
-
-
-def test_curves_are_drawn_from_whatever_lines_there_are(tmp_path):
-    for name, records in (
-        ("none", []),
-        ("train", [{"step": 1, "loss": 1.0, "accuracy": 0.5}]),
-        ("both", [{"step": s, "loss": 1 / s, "test_loss": 2 / s} for s in range(1, 50)]),
-    ):
-        path = tmp_path / "report" / f"{name}.png"
-        draw_curves(records, path, name)
-        assert path.read_bytes().startswith(b"\x89PNG")

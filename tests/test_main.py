@@ -31,7 +31,7 @@ def _train(workdir, *flags):
 def trained(tmp_path_factory):
     """A workdir with a finished run of 30 steps."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    assert _train(workdir) == 0
+    assert _train(workdir, "--config.report=true") == 0
     return workdir
 
 
@@ -52,7 +52,12 @@ def test_a_run_leaves_what_it_should(trained):
         path.name for path in (trained / "checkpoints").iterdir() if path.name[0] != "."
     ) == ["25", "30"]
     with Image.open(trained / "report" / "curves.png") as curves:
-        assert curves.size == (1210, 770)
+        assert curves.size == (1540, 825)
+    page = (trained / "report" / "index.html").read_text()
+    assert "Worst mistakes" in page
+    assert "Attention" in page
+    assert "Not drawn" not in page
+    assert json.loads((trained / "report" / "scores.json").read_text())["images"] == 355
     assert not list(trained.glob("*.part"))
 
 
@@ -65,6 +70,13 @@ def test_evaluate_prints_the_same_score_from_the_checkpoint_alone(trained, tmp_p
     try:
         assert main(["evaluate", f"--workdir={moved}"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == told[-1]
+        real = tmp_path / "real.json"
+        real.write_text(json.dumps([[0, 1, 2, 3, 4]] * 100 + [[]] * 255))
+        assert main(["evaluate", f"--workdir={moved}", "--json", f"--real={real}"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert f"test accuracy {100 * found['accuracy']:.2f} %" in told[-1]
+        assert sum(one["images"] for one in found["classes"]) == found["images"] == 355
+        assert found["real_images"] == 100
     finally:
         (moved / "checkpoints").rename(trained / "checkpoints")
 

@@ -17,6 +17,7 @@ _COLUMNS = 8
 _TILE = 120  # least width of an image, in pixels
 _MOST = 240
 _TEXT = 13  # height of the letters
+_TITLE = 16
 _GAP = 6
 
 
@@ -47,34 +48,44 @@ def caption(target: Float[np.ndarray, "k"], names: Sequence[str], smoothing: flo
 
 
 def draw_contact_sheet(
-    images: UInt8[np.ndarray, "n h w 3"], captions: Sequence[str], path: Path
+    images: UInt8[np.ndarray, "n h w 3"],
+    captions: Sequence[str],
+    path: Path,
+    title: str | None = None,
 ) -> None:
-    """Draws images in rows, each with a line below it.
+    """Draws images in rows, each with a caption below it.
 
     Small images are enlarged by whole factors, so that their pixels stay square and sharp; large
     ones are shrunk.
 
     Args:
       images: as the model sees them, normalisation undone.
-      captions: one for each.
+      captions: one for each, of one line or more.
       path: the PNG to write.
+      title: stands above the images; None for none.
     """
     width, height = _shown_size(images.shape[2], images.shape[1])
-    line = _TEXT + _GAP
+    text = max((words.count("\n") + 1 for words in captions), default=1) * (_TEXT + 1) - 1
+    line = text + _GAP
     rows = -(-len(images) // _COLUMNS)
     columns = min(len(images), _COLUMNS)
+    above = 0 if title is None else _TITLE + 2 * _GAP
     sheet = Image.new(
         "RGB",
-        (columns * (width + _GAP) + _GAP, rows * (height + line + _GAP) + _GAP),
+        (columns * (width + _GAP) + _GAP, above + rows * (height + line + _GAP) + _GAP),
         "white",
     )
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
-    for number, (pixels, text) in enumerate(zip(images, captions, strict=True)):
+    for number, (pixels, words) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(number, _COLUMNS)
-        left, top = _GAP + column * (width + _GAP), _GAP + row * (height + line + _GAP)
+        left, top = _GAP + column * (width + _GAP), above + _GAP + row * (height + line + _GAP)
         how = Image.Resampling.NEAREST if width > images.shape[2] else Image.Resampling.LANCZOS
         sheet.paste(Image.fromarray(pixels).resize((width, height), how), (left, top))
-        pen.text((left, top + height + 2), _fitting(text, width, font), "black", font)
+        fitting = "\n".join(_fitting(line, width, font) for line in words.split("\n"))
+        pen.multiline_text((left, top + height + 2), fitting, "black", font, spacing=2)
+    if title is not None:
+        large = ImageFont.load_default(_TITLE)
+        pen.text((_GAP, _GAP), _fitting(title, sheet.width - 2 * _GAP, large), "black", large)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 

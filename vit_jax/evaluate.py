@@ -1,18 +1,19 @@
 """The score of a model on a split: every example counted exactly once."""
 
-import collections
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax import memory, metrics, trees
+from vit_jax.data.datasets import open_dataset
 from vit_jax.data.filling import ahead
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.data.preprocess import Preprocess
+from vit_jax.data.real_labels import Valid, read_real_labels
 from vit_jax.experiment import Arrays, check_classes, evaluation_feed
 from vit_jax.mesh import make_mesh, replicated, with_split_batch
 from vit_jax.pretrained import Trained
+from vit_jax.scores import Outcomes, gathered
 
 
 class Evaluator:
@@ -24,45 +25,39 @@ class Evaluator:
       preprocess: what the model expects of its images.
 
     Attributes:
-      sums: the compiled part: `sums(variables, batch)` → the sums of `metrics.scores`.
+      rows: the compiled part: `rows(variables, batch)` → `metrics.outcomes` of the batch and its
+        `mask`, (b,) each, the same in every process.
     """
 
     def __init__(self, model: nn.Module, feed: Feed, preprocess: Preprocess):
         self._feed = feed
 
-        def sums(variables: trees.Tree, batch: Batch) -> dict[str, jax.Array]:
+        def rows(variables: trees.Tree, batch: Batch) -> dict[str, jax.Array]:
             images = preprocess.normalize(preprocess.on_device(batch["image"]))
             logits = jnp.asarray(model.apply(variables, images, train=False))
-            return metrics.scores(logits, batch["label"], batch["mask"])
+            return {**metrics.outcomes(logits, batch["label"]), "mask": batch["mask"]}
 
         mesh = feed.loading.sharding.mesh
-        self.sums = jax.jit(with_split_batch(mesh, sums), out_shardings=replicated(mesh))
+        self.rows = jax.jit(with_split_batch(mesh, rows), out_shardings=replicated(mesh))
 
-    def __call__(self, variables: trees.Tree) -> dict[str, float]:
-        """Returns `loss` (nats), `accuracy` and `top5_accuracy`, averaged over what is scored.
+    def __call__(self, variables: trees.Tree) -> Outcomes:
+        """Returns what became of every example; images that could not be read are not among them.
 
-        Where images could not be read, `skipped` is their number; the others are averaged over.
+        A few numbers an example cross to the host, and are added there as exact counts and in
+        double precision: scores depend neither on the batch nor on the devices.
         """
-        totals: dict[str, float] = collections.defaultdict(float)
-        made = (self.sums(variables, batch) for batch in self._feed.evaluation())
+        made = (self.rows(variables, batch) for batch in self._feed.evaluation())
         # One ahead: were all dispatched at once, the whole split's images would queue in memory.
-        for sums in ahead(made, 1):
-            # In double precision on the host: counts are exact whatever the size of the split.
-            for name, value in jax.device_get(sums).items():
-                totals[name] += float(value)
-        skipped = self._feed.scored - totals["count"]
-        return metrics.averages(totals) | ({"skipped": skipped} if skipped else {})
+        fetched = [jax.device_get(rows) for rows in ahead(made, 1)]
+        return gathered(fetched, len(self._feed.source.class_names), self._feed.scored)
 
 
-def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> tuple[dict[str, float], int]:
+def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> Outcomes:
     """Scores a trained model on the test split of the config it was trained with.
 
     Args:
       trained: the model.
       arrays: {"test": source} where that config's dataset is "arrays".
-
-    Returns:
-      The scores, as `Evaluator` gives them, and the number of images.
 
     Raises:
       DataError: the data is not there, or has other classes than the model.
@@ -74,4 +69,12 @@ def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> tuple[dict[s
     variables = jax.device_put(trained.variables, replicated(mesh))
     evaluator = Evaluator(trained.model, feed, trained.preprocess)
     with memory.for_evaluation(trained.config):
-        return evaluator(variables), feed.scored
+        return evaluator(variables)
+
+
+def real_labels(trained: Trained, path: str, arrays: Arrays | None = None) -> Valid:
+    """Returns the valid classes of each image of the test split; see `read_real_labels`."""
+    config = trained.config
+    places = config.tfds_data_dir, config.tfds_manual_dir
+    source = open_dataset(config.dataset, config.pp.test, arrays, *places)
+    return read_real_labels(path, source)

@@ -14,6 +14,7 @@ import rich.table
 from vit_jax import output
 from vit_jax.errors import NonFiniteError
 from vit_jax.metrics_file import MetricsFile
+from vit_jax.scores import describe
 
 
 class Throughput:
@@ -115,10 +116,7 @@ class Console:
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Shows an evaluation."""
-        self.say(
-            f"step {step}/{self._total}  test accuracy {100 * scores['accuracy']:.2f} %  "
-            f"loss {scores['loss']:.4f}"
-        )
+        self.say(f"step {step}/{self._total}  {describe(scores)}")
 
     def _left(self, step: int) -> str:
         pace = (time.perf_counter() - self._since) / max(step - self._first, 1)
@@ -231,10 +229,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def score_line(scores: Mapping[str, float], count: int) -> str:
-    """Returns a test score in words; `train` and `evaluate` print the same."""
-    skipped = int(scores.get("skipped", 0))
-    images = f"{count - skipped:,} images" + (f", {skipped:,} unreadable" if skipped else "")
-    return f"test accuracy {100 * scores['accuracy']:.2f} %  loss {scores['loss']:.4f}  ({images})"

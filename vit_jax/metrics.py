@@ -1,9 +1,9 @@
-"""Losses and scores, as sums over examples that add up over batches and processes."""
+"""The loss, and what became of each example, computed on the device."""
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 
 def targets(
@@ -35,21 +35,17 @@ def binary_cross_entropy(
 LOSSES = {"softmax": cross_entropy, "sigmoid": binary_cross_entropy}
 
 
-def scores(
-    logits: Float[Array, "b k"], labels: Int[Array, "b"], mask: Float[Array, "b"]
-) -> dict[str, Float[Array, ""]]:
-    """Returns sums over the examples with mask 1: count, loss, correct, correct in the top five."""
+def outcomes(logits: Float[Array, "b k"], labels: Int[Array, "b"]) -> dict[str, Shaped[Array, "b"]]:
+    """Returns what became of each example, of which `vit_jax.scores` makes all scores.
+
+    `predicted` is the most probable class, the first of equals, and `confidence` its probability;
+    `loss` is in nats, and `top5` says whether the label is among the five most probable.
+    """
     top = jax.lax.top_k(logits, min(5, logits.shape[-1]))[1]
-    hits = top == labels[:, None]
-    loss = cross_entropy(logits, targets(labels, logits.shape[-1]))
     return {
-        "count": mask.sum(),
-        "loss": (loss * mask).sum(),
-        "accuracy": (hits[:, 0] * mask).sum(),
-        "top5_accuracy": (hits.any(-1) * mask).sum(),
+        "label": labels,
+        "predicted": logits.argmax(-1),
+        "confidence": jax.nn.softmax(logits.astype(jnp.float32), axis=-1).max(-1),
+        "loss": cross_entropy(logits, targets(labels, logits.shape[-1])),
+        "top5": (top == labels[:, None]).any(-1),
     }
-
-
-def averages(sums: dict[str, float]) -> dict[str, float]:
-    """Returns the sums of `scores` divided by their count."""
-    return {name: total / sums["count"] for name, total in sums.items() if name != "count"}

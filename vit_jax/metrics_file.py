@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.errors import CheckpointError
+from vit_jax.trackers import Tracker
 
 logger = logging.getLogger("vit_jax")
 
@@ -30,13 +31,20 @@ class MetricsFile:
       step: the step the run starts from: lines of later steps, which a killed run wrote after its
         last checkpoint, are taken off, so that no step appears twice.
       waiting: the lines that waited when that step was saved.
+      trackers: where each line goes too.
 
     Raises:
       CheckpointError: the file cannot be read or written, or holds a line that is no JSON.
     """
 
-    def __init__(self, path: Path | None, step: int, waiting: Sequence[Record] = ()):
-        self._path = path
+    def __init__(
+        self,
+        path: Path | None,
+        step: int,
+        waiting: Sequence[Record] = (),
+        trackers: Sequence[Tracker] = (),
+    ):
+        self._path, self._trackers = path, trackers
         self._waiting: list[Record] = []
         self._told = False
         if path is not None and (path.exists() or waiting):
@@ -78,6 +86,8 @@ class MetricsFile:
                     error.strerror,
                 )
             self._told = True
+        for tracker in self._trackers:
+            tracker.write(step, values, line.get(TIMING))
 
     def finish(self) -> None:
         """Writes the lines that wait.
@@ -107,6 +117,11 @@ class MetricsFile:
                 raise
         self._waiting.clear()
         self._told = False
+
+
+def last_step(path: Path) -> int:
+    """Returns the last step that a metrics file holds; 0 where there is none."""
+    return max((line["step"] for line in read_metrics(path)), default=0) if path.exists() else 0
 
 
 def _text(line: Record) -> str:

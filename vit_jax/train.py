@@ -2,21 +2,21 @@
 
 import contextlib
 import dataclasses
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-from vit_jax import memory, processes
+from vit_jax import memory, processes, trackers
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Console, Recorder, score_line
-from vit_jax.metrics_file import MetricsFile, read_metrics
-from vit_jax.origin import describe_model
-from vit_jax.plots import draw_curves
-from vit_jax.run import Run, pictures_spared
+from vit_jax.loggers import Console, Recorder
+from vit_jax.metrics_file import MetricsFile, Record, last_step
+from vit_jax.pictures.report import draw_report
+from vit_jax.run import Run
 from vit_jax.saving import Saving
+from vit_jax.scores import Outcomes, score_line
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
 from vit_jax.workdir import Workdir
@@ -24,11 +24,16 @@ from vit_jax.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a run ended: steps taken, test scores (None if stopped early), exit code."""
+    """How a run ended: steps taken, what became of the test images (None if stopped early)."""
 
     step: int
-    scores: dict[str, float] | None
+    outcomes: Outcomes | None
     exit_code: int = 0
+
+    @property
+    def scores(self) -> dict[str, float] | None:
+        """Test scores, as `Outcomes.summary` gives them; None if stopped early."""
+        return self.outcomes and self.outcomes.summary()
 
 
 def train(
@@ -73,26 +78,41 @@ def train(
         console.table(f"vit_jax train → {workdir}", run.summary())
         with memory.for_training(config):
             state = run.start(console)
-            file = MetricsFile(
-                place.metrics if is_first else None, int(state.step), run.waiting_metrics
-            )
-            result = loop(run, state, file, console)
-        file.finish()
+            step = int(state.step)
+            with tracking(config, place, step, is_first, run.waiting_metrics) as file:
+                result, state = loop(run, state, file, console)
     if is_first:
-        draw_report(place, experiment)
+        variables = state.eval_variables() if result.outcomes else None
+        draw_report(place, experiment, result.outcomes, variables)
     say_end(console, workdir, experiment, result, signals)
     return result
 
 
-def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Result:
-    """Takes the steps that are left; the last state is then saved."""
+@contextlib.contextmanager
+def tracking(
+    config: Config, place: Workdir, step: int, is_first: bool, waiting: Sequence[Record] = ()
+) -> Iterator[MetricsFile]:
+    """Yields where metrics go from a step on: nowhere, but for the first process."""
+    if not is_first:
+        yield MetricsFile(None, step)
+        return
+    with trackers.opened(config, place, step, last_step(place.metrics)) as found:
+        file = MetricsFile(place.metrics, step, waiting, found)
+        yield file
+        file.finish()
+
+
+def loop(
+    run: Run, state: TrainState, file: MetricsFile, console: Console
+) -> tuple[Result, TrainState]:
+    """Takes the steps that are left; the last state, also returned, is then saved."""
     first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
     feed = run.experiment.train
     recorder = Recorder(
         file, console, total, config.progress_every, config.batch, lambda: feed.skipped
     )
     saving = Saving(run.store, config)
-    scores, step = None, first
+    outcomes, step = None, first
     batches = recorder.timed(feed.training(first, total))
     with console.showing(first, total):
         for step, batch in enumerate(batches, first + 1):
@@ -105,7 +125,8 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
             scores = None
             if due(step, config.eval_every, total):
                 with recorder.paused():
-                    scores = evaluated(run, state)
+                    outcomes = evaluated(run, state)
+                scores = outcomes.summary()
                 recorder.scores(step, scores)
             stopping = run.stopping(step)
             if due(step, config.checkpoint_every, total) or stopping:
@@ -117,13 +138,13 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
         recorder.settle()
         saving.finish()
     if step < total:
-        return Result(step, None, run.signals.exit_code)
+        return Result(step, None, run.signals.exit_code), state
     # A run that had ended already is scored again.
-    return Result(step, scores or evaluated(run, state))
+    return Result(step, outcomes or evaluated(run, state)), state
 
 
-def evaluated(run: Run, state: TrainState) -> dict[str, float]:
-    """Returns the scores of a state; ConfigError if they take more memory than there is."""
+def evaluated(run: Run, state: TrainState) -> Outcomes:
+    """Returns what a state makes of the test images; ConfigError if memory does not suffice."""
     with memory.for_evaluation(run.experiment.config):
         return run.evaluate(state.eval_variables())
 
@@ -138,16 +159,6 @@ def retention(config: Config) -> Retention:
     return Retention(config.keep_checkpoints, config.keep_every, config.keep_best)
 
 
-def draw_report(place: Workdir, experiment: Experiment) -> None:
-    """Draws the pictures of `report/` from metrics.jsonl."""
-    if place.metrics.exists():
-        config = experiment.config
-        name, data = describe_model(experiment.model), Path(config.dataset).name
-        title = f"{name}, {config.pp.crop} px, on {data}, seed {config.seed}"
-        with pictures_spared(place.report):
-            draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)
-
-
 def say_end(
     console: Console, workdir: str, experiment: Experiment, result: Result, signals: StopSignals
 ) -> None:
@@ -158,7 +169,7 @@ def say_end(
     else:
         console.say(score_line(result.scores, experiment.test.scored))
     console.say(f"checkpoint  {workdir}/checkpoints/{result.step}")
-    console.say(f"report      {workdir}/report/curves.png")
+    console.say(f"report      {workdir}/report/index.html")
     if result.scores is None:
         console.say("resume      the same command again")
     else:

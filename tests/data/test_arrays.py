@@ -190,6 +190,7 @@ def test_a_run_on_arrays_sees_what_one_on_the_same_images_by_name_does(digits):
 def test_a_run_on_arrays_is_evaluated_on_arrays(digits, tmp_path):
     config = runs.tiny_config(dataset="arrays")
     result = train(config, str(tmp_path), Console(quiet=True), digits)
-    assert evaluate_run(load_run(tmp_path), digits) == (result.scores, 355)
+    outcomes = evaluate_run(load_run(tmp_path), digits)
+    assert (outcomes.summary(), outcomes.scored) == (result.scores, 355)
     with pytest.raises(ConfigError, match="'arrays' and the argument"):
         evaluate_run(load_run(tmp_path))

@@ -101,7 +101,7 @@ def benchmark_compile(config: Config) -> CompileSpeed:
         batch = workload.evaluation_batch(experiment)
         made: dict[str, tuple[Any, ...]] = {
             "train": (run.step, state, workload.training_batch(experiment)),
-            "evaluation": (run.evaluate.sums, state.eval_variables(), batch),
+            "evaluation": (run.evaluate.rows, state.eval_variables(), batch),
         }
         mesh = experiment.mesh.shape
         programs = {name: _program(mesh, *parts) for name, parts in made.items()}

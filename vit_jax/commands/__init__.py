@@ -3,9 +3,10 @@
 from vit_jax.commands.benchmark import BENCHMARK
 from vit_jax.commands.command import Command
 from vit_jax.commands.data import PACK
+from vit_jax.commands.pictures import REPORT, VISUALIZE
 from vit_jax.commands.runs import EVALUATE, TRAIN
 from vit_jax.commands.weights import CONVERT, INSPECT, MODELS, PREDICT
 
 __all__ = ["COMMANDS", "Command"]
 
-COMMANDS = (TRAIN, EVALUATE, PREDICT, MODELS, INSPECT, CONVERT, PACK, BENCHMARK)
+COMMANDS = (TRAIN, EVALUATE, REPORT, PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT, PACK, BENCHMARK)

@@ -41,19 +41,38 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, help="workdir of a run")
+    parser.add_argument(
+        "--json", action="store_true", help="all scores, also of each class, as one JSON object"
+    )
+    parser.add_argument(
+        "--real", metavar="FILE", help="real.json of ImageNet-ReaL: lists of valid classes"
+    )
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax import compile_cache
-    from vit_jax.evaluate import evaluate_run
-    from vit_jax.loggers import score_line
+    import json
+
+    from vit_jax import compile_cache, scores
+    from vit_jax.evaluate import evaluate_run, real_labels
     from vit_jax.pretrained import load_run
 
     compile_cache.enable()
     trained = load_run(options.workdir)
-    scores, count = evaluate_run(trained)
-    print(score_line(scores, count))
-    print(f"checkpoint  {trained.workdir.given}/checkpoints/{trained.step}")
+    valid = real_labels(trained, options.real) if options.real else None
+    outcomes = evaluate_run(trained)
+    real = scores.real_accuracy(outcomes, valid) if valid is not None else None
+    checkpoint = f"{trained.workdir.given}/checkpoints/{trained.step}"
+    if options.json:
+        found = {"checkpoint": checkpoint, **scores.to_json(outcomes, trained.class_names)}
+        if real is not None:
+            found |= {"real_accuracy": real[0], "real_images": real[1]}
+        print(json.dumps(found))
+        return 0
+    print(scores.score_line(outcomes.summary(), outcomes.scored))
+    if real is not None:
+        share = "none" if real[0] is None else f"{100 * real[0]:.2f} %"
+        print(f"ReaL accuracy {share}  ({real[1]:,} images with labels)")
+    print(f"checkpoint  {checkpoint}")
     return 0
 
 

@@ -12,11 +12,11 @@ from vit_jax.errors import ConfigError
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("--checkpoint", required=True, metavar="SOURCE", help=SOURCE)
     parser.add_argument("--top", type=int, default=5, help="classes to show (default 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    _add_describing(parser)
+    add_describing(parser)
 
 
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
@@ -26,7 +26,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.predict import open_classifier, predict
 
     compile_cache.enable()
-    trained = open_classifier(options.checkpoint, **_described(options, options.checkpoint))
+    trained = open_classifier(options.checkpoint, **described(options, options.checkpoint))
     for found in predict(trained, options.images, options.top):
         pairs = list(zip(found.classes, found.probabilities, strict=True))
         if options.json:
@@ -63,20 +63,20 @@ def _models(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE)
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    _add_describing(parser)
+    add_describing(parser)
 
 
 def _inspect(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.inspection_table import print_inspection
 
-    print_inspection(options.source, as_json=options.json, **_described(options, options.source))
+    print_inspection(options.source, as_json=options.json, **described(options, options.source))
     return 0
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE)
     parser.add_argument(
         "target",
         metavar="TARGET",
@@ -86,7 +86,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", required=True, metavar="FORMAT", help="official, timm, transformers or big_vision"
     )
     parser.add_argument("--force", action="store_true", help="write over a target that exists")
-    _add_describing(parser)
+    add_describing(parser)
 
 
 def _convert(options: argparse.Namespace, _: list[str]) -> int:
@@ -95,7 +95,7 @@ def _convert(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.pretrained import open_origin
 
     release.check_target(options.target, options.to, overwrite=options.force)
-    origin = open_origin(options.source, _described(options, options.source))
+    origin = open_origin(options.source, described(options, options.source))
     print(f"read   {describe(origin)}")
     file = release.write_converted(origin, options.target, options.to)
     print(f"wrote  {file}: {options.to}, {file.stat().st_size / 1e6:,.1f} MB")
@@ -104,10 +104,10 @@ def _convert(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
-_SOURCE = "file or folder of weights, workdir of a run, URL, or name of the catalogue"
+SOURCE = "file or folder of weights, workdir of a run, URL, or name of the catalogue"
 
 
-def _add_describing(parser: argparse.ArgumentParser) -> None:
+def add_describing(parser: argparse.ArgumentParser) -> None:
     """Declares the flags for what a file of weights does not say of itself."""
     parser.add_argument("--model", metavar="NAME", help="architecture, where a file does not tell")
     parser.add_argument("--heads", type=int, help="attention heads, where a file does not tell")
@@ -119,7 +119,7 @@ def _add_describing(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _described(options: argparse.Namespace, source: str) -> dict[str, Any]:
+def described(options: argparse.Namespace, source: str) -> dict[str, Any]:
     """Returns what these flags say of a source, as fields of `create_model`."""
     from vit_jax.workdir import is_run
 

@@ -65,7 +65,7 @@ class Preprocess:
         listed = list(given) if _are_many(given) else [given]
         if not listed:
             raise DataError("no images: give at least one")
-        pixels = np.stack([self.pixels(_opened(picture)) for picture in listed])
+        pixels = np.stack([self.pixels(opened(picture)) for picture in listed])
         return self.normalize(jnp.asarray(pixels))
 
     def pixels(self, image: Image.Image | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -127,7 +127,7 @@ def _are_many(pictures: Any) -> bool:
     return not isinstance(pictures, (str, Path, Image.Image))
 
 
-def _opened(picture: Picture) -> Image.Image | np.ndarray:
+def opened(picture: Picture) -> Image.Image | np.ndarray:
     """Returns an RGB image, in whichever form it came."""
     if isinstance(picture, (str, Path)):
         try:

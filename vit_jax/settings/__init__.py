@@ -41,4 +41,6 @@ HARMLESS = frozenset({
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",
+    "report",
+    "trackers",
 })  # fmt: skip

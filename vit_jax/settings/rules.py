@@ -23,6 +23,19 @@ def one_of(*choices: str) -> Rule:
     return Rule(lambda value: value in choices, f"must be one of {', '.join(choices)}", choices)
 
 
+def any_of(*choices: str) -> Rule:
+    text = f"must be a tuple of some of {', '.join(choices)}, each once, such as ({choices[0]!r},)"
+    return Rule(
+        lambda value: (
+            isinstance(value, tuple | list)
+            and set(value) <= set(choices)
+            and len(set(value)) == len(value)
+        ),
+        text,
+        choices,
+    )
+
+
 POSITIVE = Rule(lambda value: value > 0, "must be positive")
 NOT_NEGATIVE = Rule(lambda value: value >= 0, "must not be negative")
 BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be at least 0 and below 1")

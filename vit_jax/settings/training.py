@@ -1,6 +1,6 @@
 """Settings of the optimisation, the devices and the run."""
 
-from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Key, one_of
+from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Key, any_of, one_of
 
 TRAINING: dict[str, Key] = {
     "seed": Key(0, "Seed of initialisation, order, augmentation and dropout.", NOT_NEGATIVE),
@@ -55,6 +55,18 @@ TRAINING: dict[str, Key] = {
     "checkpoint_every": Key(
         1000, "Steps between two checkpoints; the last step is always saved.", POSITIVE
     ),
+    "report": Key(
+        True,
+        "Draw what a finished run has learned (mistakes, confusion, attention, positions, filters) "
+        "into its report, within seconds; False draws its curves alone.",
+    ),
+    "trackers": Key(
+        (),
+        "Where metrics go beside metrics.jsonl: any of 'tensorboard' (files in "
+        "WORKDIR/tensorboard) and 'wandb' (Weights & Biases; WANDB_MODE=offline keeps it in the "
+        "workdir).",
+        any_of("tensorboard", "wandb"),
+    ),
     "keep_checkpoints": Key(2, "Newest checkpoints kept.", POSITIVE),
     "keep_every": Key(
         None, "Checkpoints kept besides: those whose step this divides.", POSITIVE, int
@@ -62,7 +74,7 @@ TRAINING: dict[str, Key] = {
     "keep_best": Key(
         None,
         "Score by which the best checkpoint is kept besides; each is evaluated then.",
-        one_of("accuracy", "top5_accuracy", "loss"),
+        one_of("accuracy", "top5_accuracy", "macro_f1", "loss"),
         str,
     ),
     "failed_saves_limit": Key(

@@ -1,24 +1,32 @@
-"""Pictures of a run, as PNG."""
+"""Curves of a run over its steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.metrics_file import Record
+from vit_jax.metrics_file import TIMING, Record
+from vit_jax.pictures.figure import new_figure, save
 
 # (title, [(key in metrics.jsonl, label)], y axis, factor)
 _PANELS = (
     ("Loss", (("loss", "train"), ("test_loss", "test")), "cross-entropy (nats)", 1.0),
     ("Accuracy", (("accuracy", "train"), ("test_accuracy", "test")), "top-1 accuracy (%)", 100.0),
+    (
+        "Test scores",
+        (("test_top5_accuracy", "top-5 accuracy"), ("test_macro_f1", "macro F1")),
+        "score (%)",
+        100.0,
+    ),
     ("Learning rate", (("learning_rate", "learning rate"),), "learning rate", 1.0),
     ("Gradient", (("grad_norm", "gradient"),), "global norm before clipping", 1.0),
+    ("Throughput", (("images_per_second", "images"),), "images trained on per second", 1.0),
 )
 # What is not the noisy value of a single batch.
-_STYLES = {"test_loss": "dots", "test_accuracy": "dots", "learning_rate": "exact"}
+_STYLES = {"learning_rate": "exact"}
 
 
 def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
-    """Draws loss, accuracy, learning rate and gradient norm over the steps.
+    """Draws loss, accuracy, test scores, learning rate, gradient norm and throughput over steps.
 
     Training values are those of single batches (thin) with their moving mean (thick), test values
     those of the whole split (dots).
@@ -28,35 +36,39 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
       path: the PNG to write.
       title: stands above the picture.
     """
-    # Without pyplot: no window system is looked for, and no global state is kept.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 7), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    for axes, (name, series, unit, factor) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
+    figure = new_figure(14, 7.5, title)
+    flat = [{**record, **record.get(TIMING, {})} for record in records]
+    for axes, (name, series, unit, factor) in zip(
+        figure.subplots(2, 3, sharex=True).flat, _PANELS, strict=True
+    ):
         axes.set(title=name, xlabel="step", ylabel=unit)
+        axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
-        for key, label in series:
-            points = [(r["step"], factor * r[key]) for r in records if key in r]
+        for number, (key, label) in enumerate(series):
+            points = [(r["step"], factor * r[key]) for r in flat if key in r]
             if points:
-                _draw_series(axes, points, label, style=_STYLES.get(key, "noisy"))
+                colour = ("tab:blue", "tab:orange")[number]
+                _draw_series(axes, points, label, _style(key), colour)
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save(figure, path)
 
 
-def _draw_series(axes: Any, points: list[tuple[int, float]], label: str, style: str) -> None:
+def _style(key: str) -> str:
+    return "dots" if key.startswith("test_") else _STYLES.get(key, "noisy")
+
+
+def _draw_series(
+    axes: Any, points: list[tuple[int, float]], label: str, style: str, colour: str
+) -> None:
     steps, values = zip(*points, strict=True)
     if style == "dots":
-        axes.plot(steps, values, "o-", color="tab:orange", markersize=4, label=label)
+        axes.plot(steps, values, "o-", color=colour, markersize=4, label=label)
     elif style == "exact":
-        axes.plot(steps, values, color="tab:blue", label=label)
+        axes.plot(steps, values, color=colour, label=label)
     else:
-        axes.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
-        axes.plot(steps, moving_mean(values), color="tab:blue", label=label)
+        axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
+        axes.plot(steps, moving_mean(values), color=colour, label=label)
 
 
 def moving_mean(values: Sequence[float], share: float = 0.05) -> list[float]:

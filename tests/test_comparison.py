@@ -1,0 +1,98 @@
+"""Runs compared: what is one group, its mean and spread, the table and the picture."""
+
+import json
+import statistics
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import runs
+from vit_jax.comparison import compare, mean_and_spread
+from vit_jax.config import to_json
+from vit_jax.errors import CheckpointError
+from vit_jax.main import main
+
+
+def write(folder, accuracies, **changes):
+    """Writes what a run leaves of its settings and metrics; an evaluation every ten steps."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(to_json(runs.tiny_config(**changes)))
+    lines = [{"step": step, "loss": 2 / step} for step in range(1, 10 * len(accuracies) + 1)]
+    lines += [
+        {
+            "step": 10 * i,
+            "test_accuracy": a,
+            "test_loss": 1 - a,
+            "test_macro_f1": a,
+            "test_ece": 0.1,
+        }
+        for i, a in enumerate(accuracies, 1)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text)
+    return str(folder)
+
+
+@pytest.fixture
+def workdirs(tmp_path):
+    """Three seeds of one setting, on other threads too, and one run of another."""
+    return [
+        write(tmp_path / "a0", [0.2, 0.70], seed=0),
+        write(tmp_path / "b", [0.5, 0.90], base_lr=0.5),
+        write(tmp_path / "a1", [0.3, 0.80], seed=1, decode_threads=1),
+        write(tmp_path / "a2", [0.4, 0.75], seed=2, batch_eval=7),
+    ]
+
+
+def test_seeds_of_one_setting_are_a_group(workdirs):
+    first, second = compare(workdirs)
+    assert first.name == "base_lr=0.001"
+    assert second.name == "base_lr=0.5"
+    assert first.workdirs == (workdirs[0], workdirs[2], workdirs[3])
+    assert first.last("test_accuracy") == [0.70, 0.80, 0.75]
+    assert second.curve("test_accuracy") == [(10, 0.5, None), (20, 0.9, None)]
+    (step, mean, spread), *_ = first.curve("test_accuracy")
+    assert (step, mean) == (10, pytest.approx(0.3))
+    assert spread == pytest.approx(np.std([0.2, 0.3, 0.4], ddof=1))
+
+
+def test_a_curve_has_the_steps_that_all_runs_reached(tmp_path):
+    (group,) = compare([write(tmp_path / "a", [0.1, 0.2]), write(tmp_path / "b", [0.3], seed=1)])
+    assert [step for step, *_ in group.curve("test_accuracy")] == [10]
+    assert group.name == str(tmp_path / "a")
+
+
+def test_the_deviation_is_that_of_a_sample():
+    assert mean_and_spread([1.0]) == (1.0, None)
+    assert mean_and_spread([1.0, 2.0, 6.0]) == (3.0, statistics.stdev([1.0, 2.0, 6.0]))
+
+
+def test_the_command_prints_a_table_and_draws(workdirs, tmp_path, capsys):
+    picture = tmp_path / "compared.png"
+    assert main(["report", *workdirs, f"--output={picture}"]) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if "base_lr=0.001" in line]
+    assert line.split()[:7] == ["base_lr=0.001", "3", "20", "75.00", "±", "5.00", "75.00"]
+    (line,) = [line for line in out.splitlines() if "base_lr=0.5" in line]
+    assert line.split()[:5] == ["base_lr=0.5", "1", "20", "90.00", "90.00"]
+    with Image.open(picture) as drawn:
+        assert drawn.size == (1320, 935)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda given, _: [given[0], given[0] + "/."], "given twice"),
+        (lambda given, tmp: [given[0], str(tmp)], "not the workdir of a run"),
+        (lambda given, tmp: [write(tmp / "new", [])], "not evaluated yet"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(change, says, workdirs, tmp_path):
+    with pytest.raises(CheckpointError, match=says):
+        compare(change(workdirs, tmp_path))
+
+
+def test_the_picture_is_a_png(workdirs, capsys):
+    assert main(["report", *workdirs, "--output=x.jpg"]) == 2
+    assert "--output=x.jpg: must end in .png" in capsys.readouterr().err

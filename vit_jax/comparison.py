@@ -1,0 +1,132 @@
+"""Runs compared: those that differ in their seed alone are one group, with its mean and spread."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import rich.table
+
+from vit_jax.config import as_tuple, flatten
+from vit_jax.errors import CheckpointError
+from vit_jax.metrics_file import Record, read_metrics
+from vit_jax.settings import HARMLESS
+from vit_jax.tables import table
+from vit_jax.workdir import Workdir
+
+_LAST = "test_loss"  # what every evaluation writes
+# (heading, key in metrics.jsonl, factor, digits)
+_COLUMNS = (
+    ("accuracy, %", "test_accuracy", 100.0, 2),
+    ("macro F1, %", "test_macro_f1", 100.0, 2),
+    ("loss", "test_loss", 1.0, 4),
+    ("calibration error, %", "test_ece", 100.0, 2),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs whose settings differ in the seed alone.
+
+    Attributes:
+      name: the settings in which it differs from the other groups; of a single group, its workdir.
+      runs: the lines of metrics.jsonl of each.
+      workdirs: as the user wrote them.
+    """
+
+    name: str
+    runs: tuple[tuple[Record, ...], ...]
+    workdirs: tuple[str, ...]
+
+    def last(self, key: str) -> list[float]:
+        """Returns a test score of the last evaluation of each run that has it."""
+        found = ([line[key] for line in run if key in line] for run in self.runs)
+        return [values[-1] for values in found if values]
+
+    def curve(self, key: str) -> list[tuple[int, float, float | None]]:
+        """Returns (step, mean, standard deviation) at the steps that all runs have a value for.
+
+        The deviation is that of a sample; None for a single run.
+        """
+        by_run = [{line["step"]: line[key] for line in run if key in line} for run in self.runs]
+        steps = sorted(set.intersection(*map(set, by_run)))
+        return [(step, *mean_and_spread([run[step] for run in by_run])) for step in steps]
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Returns the mean and the sample's standard deviation; None of a single value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def compare(workdirs: Sequence[str]) -> list[Group]:
+    """Reads runs and groups them, in the order in which they are given.
+
+    Settings that change no number (threads, devices, checkpoints) part no groups.
+
+    Raises:
+      CheckpointError: a workdir is given twice, or is no run, or one that was never evaluated.
+    """
+    places = [Workdir(given) for given in workdirs]
+    for number, place in enumerate(places):
+        if place.root.resolve() in [other.root.resolve() for other in places[:number]]:
+            raise CheckpointError(f"{place.given}: is given twice; a run counts once")
+    runs = [(place, _settings(place), _lines(place)) for place in places]
+    grouped: dict[tuple[tuple[str, Any], ...], list[tuple[Workdir, tuple[Record, ...]]]] = {}
+    for place, settings, lines in runs:
+        key = tuple(sorted(settings.items(), key=lambda pair: pair[0]))
+        grouped.setdefault(key, []).append((place, lines))
+    names = _names(
+        [dict(key) for key in grouped], [found[0][0].given for found in grouped.values()]
+    )
+    return [
+        Group(name, tuple(lines for _, lines in found), tuple(place.given for place, _ in found))
+        for name, found in zip(names, grouped.values(), strict=True)
+    ]
+
+
+def _settings(place: Workdir) -> dict[str, Any]:
+    if not place.config.is_file() or not place.metrics.is_file():
+        raise CheckpointError(
+            f"{place.given}: holds no config.json and metrics.jsonl; it is not the workdir of a run"
+        )
+    ignored = HARMLESS | {"seed", "progress_every"}
+    flat = flatten(place.read_config())
+    return {key: as_tuple(value) for key, value in flat.items() if key not in ignored}
+
+
+def _lines(place: Workdir) -> tuple[Record, ...]:
+    lines = tuple(read_metrics(place.metrics))
+    if not any(_LAST in line for line in lines):
+        raise CheckpointError(f"{place.given}: was not evaluated yet; let it run on")
+    return lines
+
+
+def _names(groups: Sequence[dict[str, Any]], fallback: Sequence[str]) -> list[str]:
+    """Names each group by the settings in which not all are the same."""
+    keys = list(dict.fromkeys(key for group in groups for key in group))
+    differ = [key for key in keys if len({repr(group.get(key)) for group in groups}) > 1]
+    if not differ:
+        return list(fallback)
+    return [", ".join(f"{key}={group.get(key)}" for key in differ) for group in groups]
+
+
+def comparison_table(groups: Sequence[Group]) -> rich.table.Table:
+    """Returns a table of the last test scores: mean ± standard deviation over the runs."""
+    made = table("last evaluation on the test split", [], [])
+    made.add_column("settings", overflow="fold")
+    for heading in ("runs", "steps", *(heading for heading, *_ in _COLUMNS)):
+        made.add_column(heading, justify="right")
+    for group in groups:
+        scores = (_shown(group.last(key), factor, digits) for _, key, factor, digits in _COLUMNS)
+        steps = sorted({max(line["step"] for line in run) for run in group.runs})
+        shown = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,}–{steps[-1]:,}"
+        made.add_row(group.name, str(len(group.runs)), shown, *scores)
+    return made
+
+
+def _shown(values: Sequence[float], factor: float, digits: int) -> str:
+    if not values:
+        return "–"
+    mean, spread = mean_and_spread(values)
+    around = "" if spread is None else f" ± {factor * spread:.{digits}f}"
+    return f"{factor * mean:.{digits}f}{around}"

@@ -1,0 +1,1 @@
+"""Pictures of runs and of models, as PNG, and the page that shows them."""

@@ -1,0 +1,59 @@
+"""What all figures share: how one is made and written, its colours, and how text is cut."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Num
+
+# Told apart by people who see red and green alike (Okabe and Ito 2008).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+
+
+class CannotDrawError(Exception):
+    """What a picture would show is not there; the message says why, in a few words."""
+
+
+def new_figure(width: float | int, height: float | int, title: str) -> Any:
+    """Returns an empty figure of so many inches."""
+    # Without pyplot: no window system is looked for, and no global state is kept.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(plain(title))
+    return figure
+
+
+def save(figure: Any, path: Path) -> None:
+    """Writes a figure as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def plain(text: str) -> str:
+    """Returns text that matplotlib shows as it is: a dollar begins no formula."""
+    return text.replace("$", r"\$")
+
+
+def cut(text: str, length: int = 24) -> str:
+    """Returns the text, ending in "…" where it has more letters."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def show_image(axes: Any, image: Num[np.ndarray, "h w ..."], **how: Any) -> None:
+    """Shows pixels or a map on axes, without ticks."""
+    axes.imshow(image, **how)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def grid_of_axes(figure: Any, count: int, columns: int) -> Sequence[Any]:
+    """Returns `count` axes in rows; the last row may have empty places."""
+    rows = -(-count // columns)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for empty in axes[count:]:
+        empty.axis("off")
+    return axes[:count]
