@@ -12,11 +12,23 @@ PACKAGE = REPOSITORY / "vit_jax"
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
     (
-        *("errors", "grids", "trees", "cache", "compile_cache", "memory", "processes"),
+        *(
+            "errors",
+            "grids",
+            "trees",
+            "fingerprint",
+            "cache",
+            "compile_cache",
+            "memory",
+            "processes",
+        ),
         *("signals", "settings", "config", "recipes"),
     ),
     ("models",),
-    ("checkpoints", "data", "optim", "mesh", "metrics", "loggers", "plots", "tables", "workdir"),
+    (
+        *("checkpoints", "data", "optim", "mesh", "metrics", "nonfinite", "loggers", "plots"),
+        *("tables", "workdir", "provenance"),
+    ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate"),
         *("origin", "pretrained", "finetune", "release"),

@@ -5,12 +5,14 @@ import json
 import math
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import rich.console
 
 from vit_jax import loggers
 from vit_jax.errors import CheckpointError, NonFiniteError
 from vit_jax.loggers import Console, MetricsFile, Recorder, Throughput, clock, read_metrics
+from vit_jax.nonfinite import FINITE_LEAVES, KEPT, NonFiniteGuard
 from vit_jax.plots import draw_curves, moving_mean
 
 
@@ -62,8 +64,9 @@ def test_metrics_are_settled_one_step_later_and_at_their_intervals(tmp_path):
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
 def test_a_metric_that_is_not_finite_stops_the_run_and_is_not_written(bad, tmp_path):
     file = MetricsFile(tmp_path / "metrics.jsonl", 0)
-    recorder = Recorder(file, Console(quiet=True), total=5, every=1, batch=4)
-    recorder.push(1, _measured(bad))
+    guard = NonFiniteGuard("stop", 1, 1, ["head/kernel"], lambda step: [step])
+    recorder = Recorder(file, Console(quiet=True), total=5, every=1, batch=4, checks=[guard])
+    recorder.push(1, {**_measured(bad), KEPT: False, FINITE_LEAVES: np.array([False])})
     with pytest.raises(NonFiniteError, match="step 1: loss="):
         recorder.push(2, _measured(1.0))
     assert not (tmp_path / "metrics.jsonl").exists()

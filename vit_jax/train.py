@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from vit_jax import memory, processes
@@ -10,7 +11,7 @@ from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Console, MetricsFile, Recorder, read_metrics, score_line
+from vit_jax.loggers import Check, Console, MetricsFile, Recorder, read_metrics, score_line
 from vit_jax.origin import describe_model
 from vit_jax.plots import draw_curves
 from vit_jax.run import Run
@@ -71,7 +72,8 @@ def train(
         with memory.for_training(config):
             state = run.start(console)
             metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
-            result = loop(run, state, metrics_file, console)
+            checks = run.checks(place.digests if is_first else None, int(state.step))
+            result = loop(run, state, metrics_file, console, checks)
         store.wait()
     if is_first:
         draw_report(place, experiment)
@@ -79,12 +81,18 @@ def train(
     return result
 
 
-def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Result:
+def loop(
+    run: Run,
+    state: TrainState,
+    file: MetricsFile,
+    console: Console,
+    checks: Sequence[Check] = (),
+) -> Result:
     """Takes the steps that are left; the last state is saved, or on its way to disk."""
     first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
     feed = run.experiment.train
     recorder = Recorder(
-        file, console, total, config.progress_every, config.batch, lambda: feed.skipped
+        file, console, total, config.progress_every, config.batch, lambda: feed.skipped, checks
     )
     scores, step = None, first
     batches = recorder.timed(feed.training(first, total))
@@ -102,7 +110,7 @@ def loop(run: Run, state: TrainState, file: MetricsFile, console: Console) -> Re
             stopping = run.stopping(step)
             if due(step, config.checkpoint_every, total) or stopping:
                 with recorder.paused():
-                    run.store.save(step, state, run.metadata())
+                    run.save(step, state)
             if stopping:
                 break
         recorder.settle()

@@ -19,6 +19,7 @@ class Workdir:
         self.root = Path(root).expanduser().absolute()
         self.config = self.root / "config.json"
         self.metrics = self.root / "metrics.jsonl"
+        self.digests = self.root / "digests.jsonl"
         self.checkpoints = self.root / "checkpoints"
         self.report = self.root / "report"
 

@@ -50,4 +50,19 @@ TRAINING: dict[str, Key] = {
         1000, "Steps between two checkpoints; the last step is always saved.", POSITIVE
     ),
     "keep_checkpoints": Key(2, "Newest checkpoints kept.", POSITIVE),
+    "nonfinite": Key(
+        "stop",
+        "A step with a loss or gradient that is not finite is never kept: 'stop' ends the run; "
+        "'skip' goes on with the next batch, and counts.",
+        one_of("stop", "skip"),
+    ),
+    "nonfinite_limit": Key(
+        100, "nonfinite='skip': steps skipped in all past which the run stops.", POSITIVE
+    ),
+    "nonfinite_row_limit": Key(
+        10, "nonfinite='skip': steps skipped in a row past which the run stops.", POSITIVE
+    ),
+    "state_digests": Key(
+        False, "Write a digest of the whole state after every step, for `vit_jax diff`."
+    ),
 }
