@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 
 from vit_jax.config import Config, default_config, validate
-from vit_jax.loggers import TIMING
+from vit_jax.metrics_file import TIMING
 from vit_jax.recipes import merge
 
 TINY: dict[str, Any] = {

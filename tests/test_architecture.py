@@ -12,30 +12,21 @@ PACKAGE = REPOSITORY / "vit_jax"
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
     (
-        *(
-            "errors",
-            "grids",
-            "trees",
-            "fingerprint",
-            "cache",
-            "compile_cache",
-            "memory",
-            "processes",
-        ),
-        *("signals", "settings", "config", "recipes"),
+        *("errors", "grids", "trees", "fingerprint", "cache", "compile_cache", "memory"),
+        *("processes", "signals", "output", "settings", "config", "recipes"),
     ),
     ("models",),
     (
-        *("checkpoints", "data", "optim", "mesh", "metrics", "nonfinite", "loggers", "plots"),
-        *("tables", "workdir", "provenance"),
+        *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "nonfinite"),
+        *("loggers", "plots", "tables", "workdir", "provenance"),
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate"),
         *("origin", "pretrained", "finetune", "release"),
     ),
     (
-        *("run", "train", "predict", "benchmark", "planning"),
-        *("listing", "inspection", "inspection_table"),
+        *("run", "saving", "train", "predict", "benchmark", "planning"),
+        *("listing", "inspection", "inspection_table", "verification", "comparison"),
     ),
     ("commands", "main", "__init__"),
 )

@@ -11,7 +11,8 @@ import rich.console
 
 from vit_jax import loggers
 from vit_jax.errors import CheckpointError, NonFiniteError
-from vit_jax.loggers import Console, MetricsFile, Recorder, Throughput, clock, read_metrics
+from vit_jax.loggers import Console, Recorder, Throughput, clock
+from vit_jax.metrics_file import MetricsFile, read_metrics
 from vit_jax.nonfinite import FINITE_LEAVES, KEPT, NonFiniteGuard
 from vit_jax.plots import draw_curves, moving_mean
 

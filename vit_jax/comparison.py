@@ -10,7 +10,7 @@ import numpy as np
 from vit_jax import trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import differences
-from vit_jax.loggers import TIMING, Record, read_metrics
+from vit_jax.metrics_file import TIMING, Record, read_metrics
 from vit_jax.workdir import Workdir, find_run
 
 _SHOWN = 20  # arrays listed; the others are counted
@@ -112,7 +112,10 @@ def _largest(x: np.ndarray, y: np.ndarray) -> str:
         return "not finite in one or both"
     top = max(np.abs(one).max(), np.abs(other).max())
     unlike = int((one != other).sum())
-    return f"largest difference {gaps.max():.3g} where the largest value is {top:.3g} ({unlike} of {x.size})"
+    return (
+        f"largest difference {gaps.max():.3g} where the largest value is {top:.3g} "
+        f"({unlike} of {x.size} values)"
+    )
 
 
 def _lines(file: Path) -> list[Record]:

@@ -111,6 +111,12 @@ def _validate_pairs(flat: Mapping[str, Any]) -> None:
             f"config.pp.resize={flat['pp.resize']} must be at least "
             f"config.pp.crop={flat['pp.crop']}"
         )
+    if flat["keep_best"] is not None and flat["checkpoint_every"] % flat["eval_every"]:
+        raise ConfigError(
+            f"config.keep_best={flat['keep_best']!r}: every checkpoint must be evaluated; make "
+            f"config.checkpoint_every={flat['checkpoint_every']} a multiple of "
+            f"config.eval_every={flat['eval_every']}"
+        )
     _validate_augmentation(flat)
 
 

@@ -29,6 +29,10 @@ class CheckpointError(VitJaxError):
     exit_code = 3
 
 
+class SaveError(CheckpointError):
+    """A checkpoint that could not be written: the disk is full, read-only or gone (exit code 3)."""
+
+
 class NonFiniteError(VitJaxError):
     """The loss or the gradient is no longer finite (exit code 4)."""
 

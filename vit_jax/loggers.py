@@ -1,11 +1,9 @@
-"""What a run tells: `metrics.jsonl` for programs, a progress bar or plain lines for people."""
+"""What a run tells a person: a progress bar or plain lines, and metrics on their way to a file."""
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,63 +11,10 @@ import rich.console
 import rich.progress
 import rich.table
 
-from vit_jax.errors import CheckpointError
+from vit_jax import output
+from vit_jax.metrics_file import MetricsFile
 
-Record = dict[str, Any]
 Check = Callable[[int, dict[str, Any]], None]
-
-# The one entry of a line of metrics.jsonl that may differ between two runs of the same config.
-TIMING = "timing"
-
-
-class MetricsFile:
-    """One JSON object a line: `step`, numbers, and `timing` for what depends on the machine.
-
-    Args:
-      path: the file, made when the first line is written; None writes nothing, which is what
-        processes other than the first do.
-      step: the step the run starts from: lines of later steps, which a killed run wrote after its
-        last checkpoint, are taken off, so that no step appears twice.
-    """
-
-    def __init__(self, path: Path | None, step: int):
-        self._path = path
-        if path is not None and path.exists():
-            kept = [line for line in read_metrics(path) if line["step"] <= step]
-            partial = path.with_suffix(".jsonl.part")
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            partial.replace(path)
-
-    def write(
-        self,
-        step: int,
-        values: Mapping[str, float | str],
-        timing: Mapping[str, float] | None = None,
-    ) -> None:
-        """Appends a line, at once: a run killed after it does not lose it."""
-        if self._path is None:
-            return
-        line: Record = {"step": step, **values}
-        if timing:
-            line[TIMING] = {name: round(value, 4) for name, value in timing.items()}
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def read_metrics(path: Path) -> list[Record]:
-    """Returns the lines of a metrics file; one that a killed run left half-written is left out.
-
-    Raises:
-      CheckpointError: another line is damaged.
-    """
-    lines = path.read_text().split("\n")
-    complete = lines[:-1]  # the last one has no newline: empty, or cut off
-    try:
-        return [json.loads(line) for line in complete if line]
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path}: holds a line that is not JSON ({error}); mend it, or move the file away"
-        ) from error
 
 
 class Throughput:
@@ -119,7 +64,7 @@ class Console:
     plain_seconds = 5.0  # between two plain lines
 
     def __init__(self, *, quiet: bool = False):
-        self._out = rich.console.Console(quiet=quiet, highlight=False)
+        self._out = rich.console.Console(file=output.Output(), quiet=quiet, highlight=False)
         self._bar: rich.progress.Progress | None = None
         self._last_plain = 0.0
         self._first, self._total, self._since = 0, 0, time.perf_counter()

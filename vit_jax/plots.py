@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.loggers import Record
+from vit_jax.metrics_file import Record
 
 # (title, [(key in metrics.jsonl, label)], y axis, factor)
 _PANELS = (

@@ -1,9 +1,11 @@
 """The compiled parts of a run, where its state comes from, and what it says of itself."""
 
+import contextlib
 import dataclasses
 import functools
+import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from vit_jax.errors import CheckpointError, DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Experiment
 from vit_jax.finetune import starting_variables, weights_of
-from vit_jax.loggers import Check, Console, MetricsFile
+from vit_jax.loggers import Check, Console
 from vit_jax.mesh import device_bytes, replicated
+from vit_jax.metrics_file import MetricsFile, Record
 from vit_jax.nonfinite import NonFiniteGuard
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.origin import describe_model
@@ -27,6 +30,8 @@ from vit_jax.provenance import changes, provenance
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state
 from vit_jax.step import StepSettings, compiled, make_train_step
+
+logger = logging.getLogger("vit_jax")
 
 
 class Run:
@@ -37,6 +42,10 @@ class Run:
       store: of the checkpoints.
       signals: that end the run early.
       report: the folder for pictures; None draws none.
+
+    Attributes:
+      waiting_metrics: the lines that metrics.jsonl lacked when the checkpoint was saved from which
+        `start` went on.
     """
 
     def __init__(
@@ -48,6 +57,7 @@ class Run:
     ):
         self.experiment, self.store, self.signals = experiment, store, signals
         self._report = report
+        self.waiting_metrics: list[Record] = []
         config = experiment.config
         schedule = make_schedule(
             experiment.total_steps, config.base_lr, config.decay_type, config.warmup_steps
@@ -70,7 +80,7 @@ class Run:
             config.nonfinite_limit,
             config.nonfinite_row_limit,
             list(trees.flatten(self._abstract.params)),
-            lambda step: experiment.train.training_indices(step - 1),
+            lambda step: experiment.train.training_indices(step - 1).tolist(),
             report / "nonfinite.json" if report else None,
         )
         self._fingerprint = jax.jit(
@@ -84,6 +94,7 @@ class Run:
         if restored is None:
             return fresh_state(self._initial, self._abstract, starting_variables(self.experiment))
         self._check_same_data(restored.metadata)
+        self.waiting_metrics = restored.metadata.get("waiting_metrics", [])
         console.say(f"resuming after step {restored.step}")
         self._check_whole(restored)
         self._guard.resume(restored.metadata.get("nonfinite", {}))
@@ -91,10 +102,9 @@ class Run:
             console.say(f"made elsewhere: {', '.join(found)}; the last bits may differ from now on")
         return restored.state
 
-    def save(self, step: int, state: TrainState) -> None:
-        """Starts to save a state; waits for the device, not for the disk."""
-        digest = fingerprint.as_text(int(self._fingerprint(state)))
-        self.store.save(step, state, self.metadata() | {"state_digest": digest})
+    def sealed(self, state: TrainState) -> dict[str, Any]:
+        """Returns what the metadata of a checkpoint say of its arrays; waits for the device."""
+        return {"state_digest": fingerprint.as_text(int(self._fingerprint(state)))}
 
     def checks(self, digests: Path | None, step: int) -> list[Check]:
         """Returns what is to see the metrics of every step from `step` on.
@@ -129,7 +139,8 @@ class Run:
             self._settings, batch, self.experiment.mesh, self.experiment.class_names
         )
         if self._report is not None:
-            draw_contact_sheet(images, captions, self._report / "augmented.png")
+            with pictures_spared(self._report):
+                draw_contact_sheet(images, captions, self._report / "augmented.png")
 
     def metadata(self) -> dict[str, Any]:
         """Returns what a checkpoint says of itself besides its arrays."""
@@ -197,6 +208,15 @@ class Run:
         here, whole = device_bytes(self._abstract), trees.nbytes(self._abstract)
         share = f"{here / 1e6:,.1f} MB of parameters and optimiser on each device"
         return [("memory", f"{share}, of {whole / 1e6:,.1f} MB")]
+
+
+@contextlib.contextmanager
+def pictures_spared(report: Path) -> Iterator[None]:
+    """Goes on without a picture that cannot be written: a run is more than what it shows."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: a picture cannot be written (%s)", report, error.strerror or error)
 
 
 def step_settings(experiment: Experiment) -> StepSettings:

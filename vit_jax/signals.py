@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM noted, not obeyed at once: the step in hand is finished and saved first."""
+"""Ctrl-C, SIGTERM and a closed terminal: the step in hand is finished and saved first."""
 
 import os
 import signal
@@ -6,7 +6,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_CAUGHT = (signal.SIGINT, signal.SIGTERM)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+# SIGHUP is what a terminal sends that is closed; Windows has none.
+_CAUGHT = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
 _entered: list["StopSignals"] = []
 
 
@@ -25,9 +27,10 @@ def obey() -> None:
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM is kept in `received`; a second one ends at once.
+    """While entered, the first SIGINT, SIGTERM or SIGHUP is kept in `received`; a second ends it.
 
-    The handlers found are put back at the end. Outside the main thread nothing is caught.
+    A handler that the surrounding program had set is called as well, and all are put back at the
+    end. A SIGHUP that was ignored (`nohup`) still is. Outside the main thread nothing is caught.
 
     Attributes:
       received: the signal that this process got.
@@ -41,12 +44,12 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells report it: 130 for Ctrl-C, 143 for SIGTERM."""
+        """128 + the signal's number, as shells report it: 129 for SIGHUP, 130, 143 for SIGTERM."""
         return 128 + self.obeyed if self.obeyed else 0
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _CAUGHT}
+            self._before = {one: signal.signal(one, self._note) for one in _CAUGHT if _heard(one)}
         _entered.append(self)
         return self
 
@@ -58,10 +61,19 @@ class StopSignals:
     ) -> None:
         _entered.remove(self)
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # Python does not know a handler that another language has set, and cannot set it.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.received = signal.Signals(number)
+        handler = self._before[self.received]
+        if callable(handler) and handler is not signal.default_int_handler:
+            handler(number, frame)
+
+
+def _heard(number: signal.Signals) -> bool:
+    """Whether a signal is to be caught: `nohup` has SIGHUP ignored, so that the run goes on."""
+    return number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN

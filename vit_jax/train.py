@@ -7,14 +7,17 @@ from pathlib import Path
 
 from vit_jax import memory, processes
 from vit_jax.checkpoints.lock import WorkdirLock
+from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Check, Console, MetricsFile, Recorder, read_metrics, score_line
+from vit_jax.loggers import Check, Console, Recorder, score_line
+from vit_jax.metrics_file import MetricsFile, read_metrics
 from vit_jax.origin import describe_model
 from vit_jax.plots import draw_curves
-from vit_jax.run import Run
+from vit_jax.run import Run, pictures_spared
+from vit_jax.saving import Saving
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
 from vit_jax.workdir import Workdir
@@ -63,7 +66,7 @@ def train(
     with (
         StopSignals() as signals,
         WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
-        Store(place.checkpoints, keep=config.keep_checkpoints) as store,
+        Store(place.checkpoints, keep=retention(config)) as store,
     ):
         if is_first:
             place.write_config(config)
@@ -71,10 +74,12 @@ def train(
         console.table(f"vit_jax train → {workdir}", run.summary())
         with memory.for_training(config):
             state = run.start(console)
-            metrics_file = MetricsFile(place.metrics if is_first else None, int(state.step))
+            file = MetricsFile(
+                place.metrics if is_first else None, int(state.step), run.waiting_metrics
+            )
             checks = run.checks(place.digests if is_first else None, int(state.step))
-            result = loop(run, state, metrics_file, console, checks)
-        store.wait()
+            result = loop(run, state, file, console, checks)
+        file.finish()
     if is_first:
         draw_report(place, experiment)
     say_end(console, workdir, experiment, result, signals)
@@ -88,21 +93,24 @@ def loop(
     console: Console,
     checks: Sequence[Check] = (),
 ) -> Result:
-    """Takes the steps that are left; the last state is saved, or on its way to disk."""
+    """Takes the steps that are left; the last state is then saved."""
     first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
     feed = run.experiment.train
     recorder = Recorder(
         file, console, total, config.progress_every, config.batch, lambda: feed.skipped, checks
     )
+    saving = Saving(run.store, config)
     scores, step = None, first
     batches = recorder.timed(feed.training(first, total))
     with console.showing(first, total):
         for step, batch in enumerate(batches, first + 1):
             state, measured = run.step(state, batch)
             recorder.push(step, measured)
+            saving.check(step)
             if step == 1:
                 with recorder.paused():
                     run.draw_contact_sheet(batch)
+            scores = None
             if due(step, config.eval_every, total):
                 with recorder.paused():
                     scores = evaluated(run, state)
@@ -110,10 +118,12 @@ def loop(
             stopping = run.stopping(step)
             if due(step, config.checkpoint_every, total) or stopping:
                 with recorder.paused():
-                    run.save(step, state)
+                    told = {"scores": scores, "waiting_metrics": file.waiting}
+                    saving.save(step, state, run.metadata() | run.sealed(state) | told)
             if stopping:
                 break
         recorder.settle()
+        saving.finish()
     if step < total:
         return Result(step, None, run.signals.exit_code)
     # A run that had ended already is scored again.
@@ -131,13 +141,19 @@ def due(step: int, every: int, total: int) -> bool:
     return step % every == 0 or step == total
 
 
+def retention(config: Config) -> Retention:
+    """Returns which checkpoints of a run stay."""
+    return Retention(config.keep_checkpoints, config.keep_every, config.keep_best)
+
+
 def draw_report(place: Workdir, experiment: Experiment) -> None:
     """Draws the pictures of `report/` from metrics.jsonl."""
     if place.metrics.exists():
         config = experiment.config
         name, data = describe_model(experiment.model), Path(config.dataset).name
         title = f"{name}, {config.pp.crop} px, on {data}, seed {config.seed}"
-        draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)
+        with pictures_spared(place.report):
+            draw_curves(read_metrics(place.metrics), place.report / "curves.png", title)
 
 
 def say_end(

@@ -4,9 +4,10 @@ import dataclasses
 from pathlib import Path
 
 from vit_jax.checkpoints import integrity
+from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.steps import STAGING, StepFolders
 from vit_jax.errors import CheckpointError
-from vit_jax.loggers import read_metrics
+from vit_jax.metrics_file import read_metrics
 from vit_jax.workdir import Workdir, find_run
 
 _UNCHECKED = (
@@ -33,7 +34,7 @@ def verify(workdir: str | Path) -> Verification:
       CheckpointError: there is no such run, or it has no checkpoint.
     """
     place, step = find_run(workdir)
-    folders = StepFolders(place.checkpoints, keep=1)
+    folders = StepFolders(place.checkpoints, Retention())
     steps = folders.numbered() if step is None else [step]
     if not steps:
         raise CheckpointError(f"{place.checkpoints}: holds no checkpoint; there is none to verify")

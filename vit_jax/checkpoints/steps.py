@@ -10,6 +10,7 @@ are those that were sealed. A numbered folder without a seal has lost it or came
 is never read. Every newer folder that is passed over is named in a warning.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from vit_jax import processes
 from vit_jax.checkpoints import integrity
+from vit_jax.checkpoints.retention import Retention, Scores
 from vit_jax.errors import CheckpointError
 
 logger = logging.getLogger("vit_jax")
@@ -25,15 +27,17 @@ logger = logging.getLogger("vit_jax")
 STAGING = ".staging"
 # Either file shows that a numbered folder is a checkpoint, and not something a user keeps here.
 _MARKS = (integrity.SEAL, "_CHECKPOINT_METADATA")
+_METADATA = "metadata/metadata"  # JSON, as Orbax writes it
 
 
 class StepFolders:
-    """The steps in `directory`; the newest `keep` stay. Reading changes nothing on disk."""
+    """The steps in `directory`; which stay is `retention`'s to say. Reading changes nothing."""
 
-    def __init__(self, directory: Path, keep: int):
+    def __init__(self, directory: Path, retention: Retention):
         self.directory = directory
-        self._keep = keep
+        self._retention = retention
         self._staging = directory / STAGING
+        self._known_scores: dict[int, Scores] = {}
         self._damaged: set[int] = set()  # found while reading; retention does not count them
 
     def folder(self, step: int) -> Path:
@@ -45,15 +49,19 @@ class StepFolders:
         return self._staging / str(step)
 
     def clear_staging(self) -> None:
-        """Deletes what a killed writer left behind, and makes the directory if it is absent."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        """Deletes what a killed or failed writer left behind, and makes the directory if absent."""
+        self.forget_staging()
         self._staging.mkdir(parents=True, exist_ok=True)
+
+    def forget_staging(self) -> None:
+        """Gives back the space of all that is no step."""
+        shutil.rmtree(self._staging, ignore_errors=True)
 
     def committed(self) -> list[int]:
         """Returns the sealed steps whose files are all there at their sizes, oldest first."""
         return [
             step
-            for step in self._numbered()
+            for step in self.numbered()
             if integrity.damage(self.folder(step), digests=False) is None
         ]
 
@@ -72,6 +80,7 @@ class StepFolders:
         os.rename(self.staged(step), self.folder(step))
         integrity.sync(self.directory)
         self._damaged.discard(step)
+        self._known_scores.pop(step, None)
         try:
             self._retain(step)
         except OSError as error:  # the step is safe, which is what counts
@@ -97,7 +106,7 @@ class StepFolders:
                 )
             return step
         passed_over: dict[int, str] = {}
-        for candidate in reversed(self._numbered()):
+        for candidate in reversed(self.numbered()):
             reason = integrity.damage(self.folder(candidate))
             if reason is None:
                 if passed_over:
@@ -118,7 +127,7 @@ class StepFolders:
                 f"{damaged[lost[0]]}); copy a good one back, or delete the directory to start anew"
             )
 
-    def _numbered(self) -> list[int]:
+    def numbered(self) -> list[int]:
         """Returns the numbers of all numbered folders, whatever is in them, oldest first."""
         if not self.directory.is_dir():
             return []
@@ -126,12 +135,22 @@ class StepFolders:
         return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
     def _retain(self, committed: int) -> None:
-        """Deletes all but `committed`, which is known to be good, and the newest intact steps."""
+        """Deletes all but `committed`, which is known to be good, and what the rule asks for."""
         intact = [step for step in self.committed() if step not in self._damaged]
-        kept = {committed, *intact[-self._keep :]}
-        for step in self._numbered():
+        kept = {committed, *self._retention.kept(intact, self._scores)}
+        for step in self.numbered():
             if step not in kept and any((self.folder(step) / mark).exists() for mark in _MARKS):
                 self._discard(step)
+
+    def _scores(self, step: int) -> Scores:
+        """Returns the scores that the metadata of a step tell of; {} if there are none."""
+        if step not in self._known_scores:
+            try:
+                content = json.loads((self.folder(step) / _METADATA).read_text())
+                self._known_scores[step] = content.get("scores") or {}
+            except (ValueError, AttributeError):  # its bytes were never verified in this process
+                self._known_scores[step] = {}
+        return self._known_scores[step]
 
     def _discard(self, step: int) -> None:
         """Deletes a step; a kill in the middle leaves rubbish in staging, never half a step."""

@@ -7,38 +7,28 @@ A step has the layout of a CheckpointManager with the items `state` and `metadat
 by one.
 """
 
-import contextlib
+import errno
 import json
 import logging
-from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from vit_jax import processes, trees
-from vit_jax.checkpoints import fit
+from vit_jax.checkpoints import fit, reading
+from vit_jax.checkpoints.orbax_errors import hush, reason
+from vit_jax.checkpoints.reading import Restored
+from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.steps import StepFolders
-from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.errors import CheckpointError, SaveError
 from vit_jax.trees import Tree
 
-# Orbax tells about each of its doings; its warnings and errors stay.
-logging.getLogger("absl").addFilter(
-    lambda record: record.levelno > logging.INFO or "orbax" not in Path(record.pathname).parts
-)
-
-
-@dataclass(frozen=True)
-class Restored:
-    """A checkpoint that has been read: its step, its state and its metadata."""
-
-    step: int
-    state: Tree
-    metadata: dict[str, Any]
+logger = logging.getLogger("vit_jax")
 
 
 class Store:
@@ -51,17 +41,16 @@ class Store:
 
     Args:
         directory: made when the first step is saved.
-        keep: how many intact steps stay; older ones are deleted once a newer one is sealed.
+        keep: how many intact steps stay, or a rule; others are deleted once a newer one is sealed.
 
     Raises:
         ConfigError: `keep` is less than 1.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int = 2):
-        if keep < 1:
-            raise ConfigError(f"keep={keep}: a store keeps at least 1 checkpoint; set keep >= 1")
+    def __init__(self, directory: str | Path, *, keep: int | Retention = 2):
+        retention = keep if isinstance(keep, Retention) else Retention(newest=keep)
         self.directory = Path(directory).absolute()
-        self._folders = StepFolders(self.directory, keep)
+        self._folders = StepFolders(self.directory, retention)
         self._writer: ocp.AsyncCheckpointer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._in_flight: tuple[int, Future[None]] | None = None
@@ -69,8 +58,18 @@ class Store:
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except SaveError as failure:
+            if error is None:
+                raise
+            logger.warning("%s", failure)  # and the block ends by its own error
 
     def save(self, step: int, state: Tree, metadata: dict[str, Any]) -> None:
         """Starts to save, and returns when the arrays may be donated or overwritten.
@@ -84,8 +83,9 @@ class Store:
             metadata: what JSON can hold; tuples come back as lists.
 
         Raises:
-            CheckpointError: the save before failed; the step is already there, intact; a leaf or
-                the metadata cannot be stored; the directory cannot be written.
+            SaveError: the save before failed, or the directory cannot be written.
+            CheckpointError: the step is already there, intact; a leaf or the metadata cannot be
+                stored.
         """
         self.wait()
         items = _items(step, state, metadata)
@@ -95,29 +95,43 @@ class Store:
                 "repeated: restore it, or save to another directory"
             )
         try:
+            if processes.is_first():
+                self._folders.clear_staging()
             writer = self._open()
             writer.save(self._folders.staged(step), args=items, force=True)
         except Exception as error:
+            self._give_up()
             raise self._failure(step, error) from error
         self._in_flight = step, self._thread.submit(self._commit, writer, step)
+
+    @property
+    def saving(self) -> bool:
+        """Whether a save was started that nobody has waited for; the same in all processes."""
+        return self._in_flight is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether `wait` would return, or raise, at once as far as this process is concerned."""
+        return self._in_flight is None or self._in_flight[1].done()
 
     def wait(self) -> None:
         """Returns when the save in flight, if any, is committed with its digests.
 
         Raises:
-            CheckpointError: that save failed; it names the step. Raised once; older steps are as
-                they were, and the next save starts afresh.
+            SaveError: that save failed, in this process or another; it names the step. Raised
+                once: older steps are as they were, what was written of this one is deleted, and
+                the next save starts afresh.
         """
         if self._in_flight is None:
             return
         (step, done), self._in_flight = self._in_flight, None
-        try:
-            done.result()
-        except Exception as error:
-            raise self._failure(step, error) from error
-        finally:
-            if jax.process_count() > 1:  # process 0 has renamed the step: now all may read it
-                ocp.multihost.sync_global_processes(f"vit_jax:checkpoint:{step}")
+        error = done.exception()
+        # Where process 0 has renamed the step, all may read it; where one has failed, all know.
+        if not processes.largest(int(error is not None)):
+            return
+        self._give_up()
+        error = error or OSError(errno.EIO, "another process could not write its part")
+        raise self._failure(step, error) from error
 
     def steps(self) -> list[int]:
         """Returns the committed steps, oldest first: sealed, and each file there at its size.
@@ -145,12 +159,12 @@ class Store:
         folder = self._folders.find(step)
         if folder is None:
             return None
-        saved = _saved_arrays(folder)
+        saved = reading.saved_arrays(folder)
         if abstract is None:
-            return _read(folder, dict.fromkeys(saved))
+            return reading.read(folder, dict.fromkeys(saved))
         wanted = trees.flatten(abstract)
         fit.check(folder, saved, wanted)
-        restored = _read(folder, wanted)
+        restored = reading.read(folder, wanted)
         leaves = trees.flatten(restored.state)
         state = trees.map_with_path(lambda path, _: leaves[path], abstract)
         return replace(restored, state=state)
@@ -168,7 +182,7 @@ class Store:
         folder = self._folders.find(step)
         if folder is None:
             return None
-        saved = _saved_arrays(folder)
+        saved = reading.saved_arrays(folder)
         roots = tuple(f"{path}/" for path in paths)
         chosen = [path for path in saved if f"{path}/".startswith(roots)]
         if not chosen:
@@ -176,7 +190,7 @@ class Store:
             raise CheckpointError(
                 f"{folder} has no arrays at {', '.join(paths)}; it has {', '.join(known)}"
             )
-        return _read(folder, dict.fromkeys(chosen))
+        return reading.read(folder, dict.fromkeys(chosen))
 
     def metadata(self, step: int | None = None) -> dict[str, Any]:
         """Returns the metadata of the step that `restore` would read, without its arrays.
@@ -188,7 +202,7 @@ class Store:
         folder = self._folders.find(step)
         if folder is None:
             raise CheckpointError(f"{self.directory} has no checkpoint; name a trained workdir")
-        return _read(folder, {}).metadata
+        return reading.read(folder, {}).metadata
 
     def close(self) -> None:
         """Waits for the save in flight and ends all threads; a closed store can still read.
@@ -204,10 +218,9 @@ class Store:
                 self._writer.close()
 
     def _open(self) -> ocp.AsyncCheckpointer:
-        """Returns the writer; made when needed, as that clears what a killed writer left."""
+        """Returns the writer, made when the first save needs it."""
         if self._writer is None:
-            if processes.is_first():
-                self._folders.clear_staging()
+            hush()
             # Else an exit without `close` hangs, waiting for folders that no thread will make.
             options = ocp.AsyncOptions(create_directories_asynchronously=False)
             handler = ocp.CompositeCheckpointHandler(
@@ -221,10 +234,15 @@ class Store:
         if processes.is_first():
             self._folders.commit(step)
 
-    def _failure(self, step: int, error: Exception) -> CheckpointError:
-        return CheckpointError(
-            f"saving step {step} to {self.directory} failed ({_first_line(error)}); "
-            "the steps before are untouched: mend the cause and start the same command again"
+    def _give_up(self) -> None:
+        """Gives back the space that a failed save has taken: it may be what the next one needs."""
+        if processes.is_first():
+            self._folders.forget_staging()
+
+    def _failure(self, step: int, error: BaseException) -> SaveError:
+        return SaveError(
+            f"saving step {step} to {self.directory} failed ({reason(error)}); "
+            "the steps before are untouched"
         )
 
 
@@ -235,66 +253,15 @@ def _items(step: int, state: Tree, metadata: dict[str, Any]) -> ocp.args.Composi
     flat = trees.flatten(state)
     assert len(flat) == len(jax.tree_util.tree_leaves(state)), "two leaves have one path"
     for path, leaf in flat.items():
-        if reason := fit.unstorable(leaf):
-            raise CheckpointError(f"step {step} cannot be saved: {path} is {reason}")
+        if rule := fit.unstorable(leaf):
+            raise CheckpointError(f"step {step} cannot be saved: {path} is {rule}")
     try:
         json.dumps(metadata)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
-            f"step {step} cannot be saved: its metadata is not JSON ({_first_line(error)}); "
+            f"step {step} cannot be saved: its metadata is not JSON ({reason(error)}); "
             "give it as numbers, strings, lists and dicts"
         ) from error
     return ocp.args.Composite(
         state=ocp.args.PyTreeSave(trees.unflatten(flat)), metadata=ocp.args.JsonSave(metadata)
     )
-
-
-@contextlib.contextmanager
-def _reader(folder: Path) -> Iterator[ocp.Checkpointer]:
-    items = {"state": ocp.PyTreeCheckpointHandler(), "metadata": ocp.JsonCheckpointHandler()}
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler(**items)) as reader:
-            yield reader
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{folder} is as it was saved, but Orbax cannot read it ({_first_line(error)}); "
-            "was it saved with another version?"
-        ) from error
-
-
-def _saved_arrays(folder: Path) -> dict[str, Any]:
-    """Returns {path: something with the shape and dtype of the saved array}."""
-    with _reader(folder) as reader:
-        items = reader.metadata(folder).item_metadata or {}
-        return trees.flatten(items["state"].tree)
-
-
-def _read(folder: Path, wanted: Mapping[str, Any]) -> Restored:
-    """Reads the arrays at these paths: to a leaf's sharding, or to the host if it is None."""
-    items: dict[str, Any] = {"metadata": ocp.args.JsonRestore()}
-    if wanted:
-        how = {path: _restore_args(leaf) for path, leaf in wanted.items()}
-        items["state"] = ocp.args.PyTreeRestore(
-            item=trees.unflatten(dict.fromkeys(wanted, 0)),
-            restore_args=trees.unflatten(how),
-            partial_restore=True,
-        )
-    with _reader(folder) as reader:
-        restored = reader.restore(folder, args=ocp.args.Composite(**items))
-    return Restored(int(folder.name), restored.get("state", {}), restored["metadata"])
-
-
-def _restore_args(leaf: Any) -> ocp.RestoreArgs:
-    if leaf is None:
-        return ocp.RestoreArgs(restore_type=np.ndarray)
-    default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return ocp.ArrayRestoreArgs(
-        restore_type=jax.Array,
-        sharding=getattr(leaf, "sharding", None) or default,
-        global_shape=tuple(leaf.shape),
-        dtype=leaf.dtype,
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

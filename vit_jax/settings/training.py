@@ -50,6 +50,18 @@ TRAINING: dict[str, Key] = {
         1000, "Steps between two checkpoints; the last step is always saved.", POSITIVE
     ),
     "keep_checkpoints": Key(2, "Newest checkpoints kept.", POSITIVE),
+    "keep_every": Key(
+        None, "Checkpoints kept besides: those whose step this divides.", POSITIVE, int
+    ),
+    "keep_best": Key(
+        None,
+        "Score by which the best checkpoint is kept besides; each is evaluated then.",
+        one_of("accuracy", "top5_accuracy", "loss"),
+        str,
+    ),
+    "failed_saves_limit": Key(
+        3, "Failed saves in a row that end the run; the last one must succeed.", POSITIVE
+    ),
     "nonfinite": Key(
         "stop",
         "A step with a loss or gradient that is not finite is never kept: 'stop' ends the run; "

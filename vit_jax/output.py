@@ -1,0 +1,54 @@
+"""Standard output that may go away: a closed pipe or terminal does not end a run."""
+
+import io
+import logging
+import os
+import sys
+from typing import Any
+
+logger = logging.getLogger("vit_jax")
+
+_NOWHERE = io.StringIO()
+
+
+class Output:
+    """A text stream to whatever `sys.stdout` is, as `rich` takes one.
+
+    Once nobody reads any more (`| head` has ended, the terminal was closed), that is said once in
+    the log, and all that follows is dropped, whoever prints it.
+    """
+
+    def write(self, text: str) -> int:
+        """Writes a text; returns its length, written or not."""
+        try:
+            _stdout().write(text)
+        except OSError as error:
+            _drop_all(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Sends off what was written."""
+        try:
+            _stdout().flush()
+        except OSError as error:
+            _drop_all(error)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a stream has: `encoding`, `isatty`, `fileno`."""
+        return getattr(_stdout(), name)
+
+
+def _stdout() -> Any:
+    """A progress bar of `rich` puts itself before `sys.stdout`, and keeps the stream in it.
+
+    A program started without standard output has None in its place.
+    """
+    return getattr(sys.stdout, "rich_proxied_file", sys.stdout) or _NOWHERE
+
+
+def _drop_all(error: OSError) -> None:
+    """Turns the descriptor to nowhere, for what is buffered in Python is sent at its exit, too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _stdout().fileno())
+    os.close(nowhere)
+    logger.warning("standard output is gone (%s): the run goes on in silence", error.strerror)
