@@ -13,12 +13,12 @@ PACKAGE = REPOSITORY / "vit_jax"
 FLOORS = (
     (
         *("errors", "grids", "trees", "fingerprint", "cache", "compile_cache", "memory"),
-        *("processes", "signals", "output", "settings", "config", "recipes"),
+        *("processes", "ending", "signals", "output", "settings", "config", "recipes"),
     ),
     ("models",),
     (
         *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "nonfinite"),
-        *("loggers", "plots", "tables", "workdir", "provenance"),
+        *("loggers", "plots", "tables", "workdir", "provenance", "resuming"),
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate"),

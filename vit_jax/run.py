@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vit_jax.checkpoints.store import Restored, Store
 from vit_jax.contact_sheet import draw_contact_sheet, first_batch
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.pipeline import Batch
-from vit_jax.errors import CheckpointError, DataError
+from vit_jax.errors import CheckpointError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Experiment
 from vit_jax.finetune import starting_variables, weights_of
@@ -26,7 +26,8 @@ from vit_jax.metrics_file import MetricsFile, Record
 from vit_jax.nonfinite import NonFiniteGuard
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.origin import describe_model
-from vit_jax.provenance import changes, provenance
+from vit_jax.provenance import provenance
+from vit_jax.resuming import check_data, provenance_line
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state
 from vit_jax.step import StepSettings, compiled, make_train_step
@@ -88,18 +89,28 @@ class Run:
         )
         self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
 
-    def start(self, console: Console) -> TrainState:
-        """Returns the newest checkpoint that is intact, or the state at step 0."""
+    def start(self, console: Console, changed: Collection[str] = ()) -> TrainState:
+        """Returns the newest checkpoint that is intact, or the state at step 0.
+
+        Args:
+          console: where is said what was found.
+          changed: settings that may differ from those of the checkpoint.
+
+        Raises:
+          CheckpointError: the checkpoints are damaged, or do not fit the model.
+          DataError: the checkpoint was trained on other data.
+        """
         restored = self.store.restore(self._abstract)
         if restored is None:
             return fresh_state(self._initial, self._abstract, starting_variables(self.experiment))
-        self._check_same_data(restored.metadata)
+        now = self.metadata()
+        check_data(self.experiment.config.dataset, restored.metadata, now, changed)
         self.waiting_metrics = restored.metadata.get("waiting_metrics", [])
         console.say(f"resuming after step {restored.step}")
         self._check_whole(restored)
         self._guard.resume(restored.metadata.get("nonfinite", {}))
-        if found := changes(restored.metadata, self.metadata()):
-            console.say(f"made elsewhere: {', '.join(found)}; the last bits may differ from now on")
+        if line := provenance_line(restored.metadata, now):
+            console.say(line)
         return restored.state
 
     def sealed(self, state: TrainState) -> dict[str, Any]:
@@ -163,16 +174,6 @@ class Run:
                 f"the state read from them has digest {found}, not {saved}; take another step: "
                 "move this folder away"
             )
-
-    def _check_same_data(self, saved: Mapping[str, Any]) -> None:
-        now = self.metadata()
-        for what in ("class_names", "train_examples"):
-            if saved[what] != now[what]:
-                raise DataError(
-                    f"{self.experiment.config.dataset}: has {what} {now[what]}, but the run in "
-                    f"this workdir was trained on {saved[what]}; restore the data, or use another "
-                    "workdir"
-                )
 
     def summary(self) -> list[tuple[str, str]]:
         """Returns the rows of the table at the start."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vit_jax import memory, processes
@@ -10,6 +10,7 @@ from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
+from vit_jax.ending import at_once_on_loss
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.finetune import settled
 from vit_jax.loggers import Check, Console, Recorder, score_line
@@ -20,7 +21,7 @@ from vit_jax.run import Run, pictures_spared
 from vit_jax.saving import Saving
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
-from vit_jax.workdir import Workdir
+from vit_jax.workdir import Workdir, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ def train(
     workdir: str,
     console: Console | None = None,
     arrays: Arrays | None = None,
+    changed: Collection[str] = (),
 ) -> Result:
     """Trains what a config describes, or goes on where an earlier run in the workdir stopped.
 
@@ -50,6 +52,8 @@ def train(
       console: where progress is shown; None makes one.
       arrays: {"train": source, "test": source} where `config.dataset` is "arrays", made by
         `from_arrays` or any other `Source`; pass the same again to resume.
+      changed: settings that may differ from those of the run in the workdir though they change its
+        numbers, such as "base_lr"; with "dataset", its images too.
 
     Raises:
       ConfigError, DataError, CheckpointError: settings, data or workdir are not usable.
@@ -58,7 +62,7 @@ def train(
     place, is_first = Workdir(workdir), processes.is_first()
     console = console or Console(quiet=not is_first)
     config = place.inherited(config)
-    place.check(config)
+    differing = place.check(config, changed)
     experiment = build(config if place.config.exists() else settled(config), arrays)
     config = experiment.config
     processes.check_agreed("settings", to_json(config))
@@ -67,13 +71,16 @@ def train(
         StopSignals() as signals,
         WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
         Store(place.checkpoints, keep=retention(config)) as store,
+        at_once_on_loss(),
     ):
-        if is_first:
-            place.write_config(config)
         run = Run(experiment, store, signals, place.report if is_first else None)
         console.table(f"vit_jax train → {workdir}", run.summary())
         with memory.for_training(config):
-            state = run.start(console)
+            state = run.start(console, changed)
+            if differing:
+                console.say(f"settings changed: {shown(differing)}")
+            if is_first:
+                place.adopt(config, int(state.step), differing)
             file = MetricsFile(
                 place.metrics if is_first else None, int(state.step), run.waiting_metrics
             )
