@@ -39,7 +39,7 @@ def _wait_for_checkpoint(place, job):
 
 
 @pytest.mark.slow  # four jobs of two processes, each of which starts and compiles
-def test_the_other_ends_with_a_line_and_the_same_bits_come_back(tmp_path):
+def test_the_other_ends_and_the_same_bits_come_back(tmp_path):
     for lost, how in ((1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)):
         job = _start(tmp_path, "cut")
         _wait_for_checkpoint(tmp_path / "cut" / "checkpoints", job)

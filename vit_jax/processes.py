@@ -72,7 +72,7 @@ def join(
                 process,
                 initialization_timeout=later,
                 heartbeat_timeout_seconds=heartbeat,
-                coordinator_bind_address=_bound(coordinator),
+                coordinator_bind_address=bound(coordinator),
             )
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -83,7 +83,7 @@ def join(
     ending.catch_aborts(heartbeat)
 
 
-def _bound(coordinator: str | None) -> str | None:
+def bound(coordinator: str | None) -> str | None:
     """Returns where process 0 listens: JAX alone would listen to all networks of the machine."""
     if coordinator is None:
         return None

@@ -108,7 +108,7 @@ class Workdir:
         """Returns what `config.json` holds."""
         try:
             return json.loads(self.config.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.config}: not readable as JSON: {error}") from error
 
 
