@@ -11,10 +11,12 @@ import zlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, UInt32
 
 from vit_jax import trees
 
+_GOLDEN = np.uint32(0x9E3779B1)  # 2^32 over the golden ratio: neighbours lie far apart
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}  # by bytes of an element
 
 
@@ -32,7 +34,7 @@ def as_text(digest: int) -> str:
 def _leaf(path: str, leaf: jax.Array) -> UInt32[Array, ""]:
     salt = jnp.uint32(zlib.crc32(f"{path}|{leaf.dtype}|{leaf.shape}".encode()))
     bits = _bits(leaf)
-    hashes = _mixed(bits ^ _mixed(_places(bits.shape) + salt))
+    hashes = _mixed((bits ^ salt) + _places(bits.shape) * _GOLDEN)
     return _mixed(hashes.sum(dtype=jnp.uint32) ^ salt)
 
 

@@ -102,10 +102,15 @@ def _finite(loss: Array, grad_norm: Array, new: TrainState) -> Array:
 
     Where the norm is finite, so is every gradient and its square; moments and the average are means
     or short sums of finite numbers. What is left to look at is what a huge learning rate makes of
-    the parameters, and statistics that overflow where the normalised activations do not.
+    the parameters, and statistics that overflow where the normalised activations do not. (A sum of
+    zeros and NaNs takes a quarter of the time of asking each number.)
     """
     leaves = jax.tree.leaves((new.params, new.batch_stats))
-    good = [jnp.isfinite(loss), jnp.isfinite(grad_norm), *(jnp.isfinite(x).all() for x in leaves)]
+    good = [
+        jnp.isfinite(loss),
+        jnp.isfinite(grad_norm),
+        *(jnp.isfinite((x * 0).sum()) for x in leaves),
+    ]
     return jnp.stack(good).all()
 
 
