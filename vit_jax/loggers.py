@@ -64,7 +64,7 @@ class Console:
     plain_seconds = 5.0  # between two plain lines
 
     def __init__(self, *, quiet: bool = False):
-        self._out = rich.console.Console(file=output.Output(), quiet=quiet, highlight=False)
+        self._out = rich.console.Console(file=output.lasting(), quiet=quiet, highlight=False)
         self._bar: rich.progress.Progress | None = None
         self._last_plain = 0.0
         self._first, self._total, self._since = 0, 0, time.perf_counter()

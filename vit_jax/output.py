@@ -4,19 +4,24 @@ import io
 import logging
 import os
 import sys
-from typing import Any
+from typing import IO, Any, cast
 
 logger = logging.getLogger("vit_jax")
 
 _NOWHERE = io.StringIO()
 
 
-class Output:
-    """A text stream to whatever `sys.stdout` is, as `rich` takes one.
+def lasting() -> IO[str]:
+    """Returns a text stream to whatever `sys.stdout` is, which can always be written.
 
     Once nobody reads any more (`| head` has ended, the terminal was closed), that is said once in
     the log, and all that follows is dropped, whoever prints it.
     """
+    return cast(IO[str], _Output())
+
+
+class _Output:
+    """As much of a stream as `rich` takes."""
 
     def write(self, text: str) -> int:
         """Writes a text; returns its length, written or not."""
