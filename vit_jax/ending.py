@@ -36,14 +36,14 @@ _leaving = threading.Lock()  # taken by whoever ends this process, and never giv
 def alone_on_failure() -> Iterator[None]:
     """Ends this process, where it is one of several, if the block raises: what it prints is said.
 
-    With a single process nothing is caught.
+    A process that has joined no job is left alone.
     """
     try:
         yield
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        if jax.process_count() == 1:
+        if not jax.distributed.is_initialized():
             raise
         _leave(error)
 
@@ -58,7 +58,7 @@ def at_once_on_loss() -> Iterator[None]:
         yield
     except Exception as error:
         shared = isinstance(error, VitJaxError) and not isinstance(error, DataError)
-        if jax.process_count() == 1 or shared:
+        if shared or not jax.distributed.is_initialized():
             raise
         _leave(error)
 
