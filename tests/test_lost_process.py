@@ -16,7 +16,7 @@ from vit_jax.ending import is_loss
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.processes import join
 
-STEPS, HEARTBEAT = 400, 10
+STEPS, HEARTBEAT = 600, 10
 
 
 def _start(tmp_path, name):
@@ -28,11 +28,15 @@ def _start(tmp_path, name):
     return jobs.start(2, 1, [*command, f"--heartbeat={HEARTBEAT}"])
 
 
-def _wait_for_checkpoint(place, job):
-    """Returns once a step has been saved, or the job has ended."""
+def _newest(checkpoints):
+    return max((int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()), default=0)
+
+
+def _wait_for_checkpoint(checkpoints, after, job):
+    """Returns once a later step than `after` has been saved."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline and all(one.poll() is None for one in job):
-        if any(path.name.isdigit() for path in place.glob("*")):
+        if _newest(checkpoints) > after:
             return
         time.sleep(0.05)
     raise AssertionError(jobs.finish(job, 1))
@@ -41,30 +45,33 @@ def _wait_for_checkpoint(place, job):
 @pytest.mark.slow  # four jobs of two processes, each of which starts and compiles
 def test_the_other_ends_and_the_same_bits_come_back(tmp_path):
     for lost, how in ((1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)):
+        before = _newest(tmp_path / "cut" / "checkpoints")
         job = _start(tmp_path, "cut")
-        _wait_for_checkpoint(tmp_path / "cut" / "checkpoints", job)
-        if sys.platform == "linux":
-            _check_loopback(job[0].pid)
-        job[lost].send_signal(how)
-        struck = time.monotonic()
-        other = job[1 - lost]
-        output, _ = other.communicate(timeout=10 * HEARTBEAT)
-        assert time.monotonic() - struck < HEARTBEAT + 15
-        assert other.returncode == 5, output
-        last = output.rstrip().splitlines()[-1]
-        assert last.startswith("vit_jax: error: another process of the job"), output
-        assert last.endswith(
-            "start all processes with the same command again: they go on from the last checkpoint"
-        )
-        assert "Traceback" not in output
-        job[lost].kill()
-        job[lost].communicate()
+        try:
+            _wait_for_checkpoint(tmp_path / "cut" / "checkpoints", before, job)
+            if sys.platform == "linux":
+                _check_loopback(job[0].pid)
+            _check_the_other_ends(job, lost, how)
+        finally:
+            jobs.end(job)
     for name in ("cut", "whole"):
         for code, output in jobs.finish(_start(tmp_path, name), 500):
             assert code == 0, output
     found = compare(tmp_path / "cut", tmp_path / "whole")
     assert not found.differs, found.lines
     assert f"steps from 1 to {STEPS}" in found.lines[2]
+
+
+def _check_the_other_ends(job, lost, how):
+    job[lost].send_signal(how)
+    struck, other = time.monotonic(), job[1 - lost]
+    output, _ = other.communicate(timeout=10 * HEARTBEAT)
+    assert time.monotonic() - struck < HEARTBEAT + 15
+    assert other.returncode == 5, output
+    last = output.rstrip().splitlines()[-1]
+    assert last.startswith("vit_jax: error: another process of the job"), output
+    assert last.endswith("the same command again: they go on from the last checkpoint"), output
+    assert "Traceback" not in output
 
 
 def _check_loopback(pid):

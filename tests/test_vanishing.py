@@ -25,7 +25,7 @@ PICTURES = {
 def _train(root, workdir):
     """Streams the images from their files, in epochs of three steps."""
     config = runs.tiny_config(
-        dataset=str(root), batch=8, total_steps=14, eval_every=14, checkpoint_every=2,
+        dataset=str(root), batch=8, total_steps=32, eval_every=32, checkpoint_every=2,
         cache_bytes=0, state_digests=True,
     )  # fmt: skip
     return train(config, str(workdir), Console(quiet=True))
@@ -43,12 +43,13 @@ def _remove_source(path):
     path.parents[2].rename(path.parents[3] / "elsewhere")
 
 
+@pytest.mark.slow  # five runs
 def test_a_source_that_breaks_is_named_and_the_run_goes_on_from_its_place(tmp_path, monkeypatch):
     root = write(tmp_path / "photos", PICTURES)
     _train(root, tmp_path / "whole")
     push, victim = Recorder.push, root / "train" / "dog" / "7.png"
     resumed = 0
-    for step, damage in ((3, _cut), (6, _remove), (9, _remove_source)):
+    for step, damage in ((3, _cut), (13, _remove), (23, _remove_source)):
 
         def damaging(self, now, measured, step=step, damage=damage):
             push(self, now, measured)
