@@ -58,6 +58,8 @@ def test_flags(pairs):
 @few
 @given(st.dictionaries(NAMES | st.sampled_from(["pp", "model", "mesh", "x"]), VALUES, max_size=4))
 @example({"batch": math.nan})
+@example({"accum_steps": None})
+@example({"accum_steps": {"\n": None}})
 @example({"batch": math.inf})
 @example({"pp.mean": ["a", None, 3]})
 @example({"augment.crop_area": [0.1, "x"]})
