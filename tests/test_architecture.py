@@ -26,7 +26,7 @@ FLOORS = (
     ),
     (
         *("run", "saving", "train", "predict", "benchmark", "planning"),
-        *("listing", "inspection", "inspection_table", "verification", "comparison"),
+        *("listing", "inspection", "inspection_table", "verification", "divergence"),
     ),
     ("commands", "main", "__init__"),
 )

@@ -10,7 +10,7 @@ import pytest
 from tests import runs
 from vit_jax import run, trees
 from vit_jax.checkpoints.store import Store
-from vit_jax.comparison import compare
+from vit_jax.divergence import compare
 from vit_jax.data.sampling import training_rows
 from vit_jax.errors import NonFiniteError
 from vit_jax.loggers import Console

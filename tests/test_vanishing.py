@@ -5,7 +5,7 @@ import pytest
 
 from tests import runs
 from tests.data.pictures import encoded, noise, write
-from vit_jax.comparison import compare
+from vit_jax.divergence import compare
 from vit_jax.data import decoding, pipeline
 from vit_jax.data.folder import open_folder
 from vit_jax.data.preprocess import Preprocess

@@ -25,7 +25,7 @@ def _diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _diff(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax.comparison import compare
+    from vit_jax.divergence import compare
 
     comparison = compare(*options.workdirs)
     print(*comparison.lines, sep="\n")
