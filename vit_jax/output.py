@@ -4,25 +4,23 @@ import io
 import logging
 import os
 import sys
-from typing import IO, Any, cast
+from typing import Any
 
 logger = logging.getLogger("vit_jax")
 
 _NOWHERE = io.StringIO()
 
 
-def lasting() -> IO[str]:
-    """Returns a text stream to whatever `sys.stdout` is, which can always be written.
+def lasting() -> Any:
+    """Returns a text stream, as `rich` takes one, to whatever `sys.stdout` is.
 
     Once nobody reads any more (`| head` has ended, the terminal was closed), that is said once in
     the log, and all that follows is dropped, whoever prints it.
     """
-    return cast(IO[str], _Output())
+    return _Output()
 
 
 class _Output:
-    """As much of a stream as `rich` takes."""
-
     def write(self, text: str) -> int:
         """Writes a text; returns its length, written or not."""
         try:

@@ -7,6 +7,7 @@ A step has the layout of a CheckpointManager with the items `state` and `metadat
 by one.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -51,6 +52,7 @@ class Store:
         retention = keep if isinstance(keep, Retention) else Retention(newest=keep)
         self.directory = Path(directory).absolute()
         self._folders = StepFolders(self.directory, retention)
+        self._gave_up = False
         self._writer: ocp.AsyncCheckpointer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._in_flight: tuple[int, Future[None]] | None = None
@@ -216,6 +218,8 @@ class Store:
             self._thread.shutdown()
             if self._writer is not None:
                 self._writer.close()
+            if self._gave_up and processes.is_first():  # something may have come too late
+                self._folders.forget_staging()
 
     def _open(self) -> ocp.AsyncCheckpointer:
         """Returns the writer, made when the first save needs it."""
@@ -235,7 +239,15 @@ class Store:
             self._folders.commit(step)
 
     def _give_up(self) -> None:
-        """Gives back the space that a failed save has taken: it may be what the next one needs."""
+        """Gives back the space that a failed save has taken: it may be what the next one needs.
+
+        The writer goes, too: it keeps the error of a thread, and would raise it at the next save.
+        """
+        self._gave_up = True
+        writer, self._writer = self._writer, None
+        for end in (writer.wait_until_finished, writer.close) if writer is not None else ():
+            with contextlib.suppress(Exception):  # what failed is known by now
+                end()
         if processes.is_first():
             self._folders.forget_staging()
 
