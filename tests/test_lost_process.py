@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests import jobs, runs
-from vit_jax.divergence import compare
 from vit_jax.config import to_json
+from vit_jax.divergence import compare
 from vit_jax.ending import is_loss
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.processes import join

@@ -10,8 +10,8 @@ import pytest
 from tests import runs
 from vit_jax import run, trees
 from vit_jax.checkpoints.store import Store
-from vit_jax.divergence import compare
 from vit_jax.data.sampling import training_rows
+from vit_jax.divergence import compare
 from vit_jax.errors import NonFiniteError
 from vit_jax.loggers import Console
 from vit_jax.nonfinite import FINITE_LEAVES, KEPT, NonFiniteGuard

@@ -5,10 +5,10 @@ import pytest
 
 from tests import runs
 from tests.data.pictures import encoded, noise, write
-from vit_jax.divergence import compare
 from vit_jax.data import decoding, pipeline
 from vit_jax.data.folder import open_folder
 from vit_jax.data.preprocess import Preprocess
+from vit_jax.divergence import compare
 from vit_jax.errors import DataError
 from vit_jax.loggers import Console, Recorder
 from vit_jax.mesh import batch_sharding

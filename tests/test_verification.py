@@ -8,8 +8,8 @@ import pytest
 
 from tests import runs
 from vit_jax.checkpoints.store import Store
-from vit_jax.divergence import compare
 from vit_jax.config import to_json
+from vit_jax.divergence import compare
 from vit_jax.main import main
 from vit_jax.verification import verify
 
