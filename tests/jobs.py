@@ -53,6 +53,14 @@ def finish(job: list[subprocess.Popen[str]], timeout: float = 300) -> list[tuple
             one.kill()
 
 
+def end(job: list[subprocess.Popen[str]]) -> None:
+    """Kills what still runs, and forgets its output."""
+    for one in job:
+        one.kill()
+        if one.stdout is not None and not one.stdout.closed:
+            one.communicate()
+
+
 def run(processes: int, devices: int, command: list[str]) -> list[tuple[int, str]]:
     """Runs a job to its end."""
     return finish(start(processes, devices, command))

@@ -12,13 +12,14 @@ PACKAGE = REPOSITORY / "vit_jax"
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
     (
-        *("errors", "grids", "trees", "cache", "compile_cache", "memory", "processes"),
-        *("signals", "output", "settings", "config", "recipes", "recipe_words"),
+        *("errors", "grids", "trees", "fingerprint", "cache", "compile_cache", "memory"),
+        *("processes", "ending", "signals", "output"),
+        *("settings", "config", "recipes", "recipe_words"),
     ),
     ("models",),
     (
-        *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "scores", "loggers"),
-        *("tables", "workdir", "comparison", "trackers"),
+        *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "scores", "nonfinite"),
+        *("loggers", "tables", "workdir", "comparison", "trackers", "provenance", "resuming"),
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
@@ -26,7 +27,7 @@ FLOORS = (
     ),
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),
-        *("listing", "inspection", "inspection_table"),
+        *("listing", "inspection", "inspection_table", "verification", "divergence"),
     ),
     ("commands", "main", "__init__"),
 )

@@ -12,6 +12,7 @@ from vit_jax import loggers
 from vit_jax.errors import CheckpointError, NonFiniteError
 from vit_jax.loggers import Console, Recorder, Throughput, clock
 from vit_jax.metrics_file import MetricsFile, read_metrics
+from vit_jax.nonfinite import FINITE_LEAVES, KEPT, NonFiniteGuard
 
 
 def _measured(loss):
@@ -62,8 +63,9 @@ def test_metrics_are_settled_one_step_later_and_at_their_intervals(tmp_path):
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
 def test_a_metric_that_is_not_finite_stops_the_run_and_is_not_written(bad, tmp_path):
     file = MetricsFile(tmp_path / "metrics.jsonl", 0)
-    recorder = Recorder(file, Console(quiet=True), total=5, every=1, batch=4)
-    recorder.push(1, _measured(bad))
+    guard = NonFiniteGuard("stop", 1, 1, ["head/kernel"], lambda step: [step])
+    recorder = Recorder(file, Console(quiet=True), total=5, every=1, batch=4, checks=[guard])
+    recorder.push(1, {**_measured(bad), KEPT: jnp.array(False), FINITE_LEAVES: jnp.array([False])})
     with pytest.raises(NonFiniteError, match="step 1: loss="):
         recorder.push(2, _measured(1.0))
     assert not (tmp_path / "metrics.jsonl").exists()

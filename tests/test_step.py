@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType
 
@@ -165,7 +166,31 @@ def test_a_loss_that_is_not_finite_leaves_the_state_as_it_was():
         batch = runs.training_batch(np.ones((4, 8, 8, 3), np.uint8), np.arange(4))
         after, metrics = step(bad, batch)
         assert not np.isfinite(metrics["loss"])
-        assert trees.difference(after.replace(step=bad.step), bad) == []
+        # The schedule goes by all steps, kept or not; its state stands last in the chain.
+        assert trees.difference(after.replace(step=bad.step), bad) == [
+            "! opt_state/3/count: values differ"
+        ]
+
+
+@pytest.mark.parametrize("what", ["parameters", "batch statistics"])
+def test_a_result_that_is_not_finite_is_not_kept_though_the_loss_is(what):
+    model, optimizer, schedule = _parts(fields={**FIELDS, "stem": "conv"})
+    if what == "parameters":
+        optimizer = optax.chain(optimizer, optax.scale(jnp.inf))
+    state = initial_state(model, optimizer, (32, 32), 0)
+    if what == "batch statistics":  # the variance overflows, and what it divides is 0
+        params = trees.map_with_path(
+            lambda path, x: x * 1e30 if path == "stem/conv_0/kernel" else x, state.params
+        )
+        state = state.replace(params=params)
+    settings = dataclasses.replace(SETTINGS, preprocess=Preprocess((32, 32)), guarded=True)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    step = jax.jit(make_train_step(model, optimizer, schedule, settings))
+    after, metrics = step(state, runs.training_batch(images, np.arange(4)))
+    assert not metrics["kept"]
+    assert (
+        trees.difference((after.params, after.batch_stats), (state.params, state.batch_stats)) == []
+    )
 
 
 def test_average_of_the_parameters_follows_its_rule():

@@ -1,5 +1,6 @@
 """The run's folder, the trees of arrays, and the signals that stop a run."""
 
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,17 @@ def test_settings_that_change_numbers_are_refused(tmp_path):
     place.check(runs.tiny_config(batch_eval=7, keep_checkpoints=5))
     with pytest.raises(ConfigError, match=r"base_lr 0\.001 -> 0\.5"):
         place.check(runs.tiny_config(base_lr=0.5, seed=1))
+
+
+def test_a_setting_that_an_older_run_did_not_know_had_its_default(tmp_path):
+    place = Workdir(tmp_path)
+    place.write_config(runs.tiny_config())
+    old = place.read_config()
+    del old["loss"], old["keep_every"]
+    place.config.write_text(json.dumps(old))
+    assert place.check(runs.tiny_config()) == {}
+    with pytest.raises(ConfigError, match=r"loss 'softmax' -> 'sigmoid'"):
+        place.check(runs.tiny_config(loss="sigmoid"))
 
 
 def test_a_file_is_no_workdir_and_a_broken_config_is_named(tmp_path):

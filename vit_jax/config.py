@@ -81,6 +81,7 @@ def changed(config: Config, values: Mapping[str, Any]) -> Config:
 def check_known(path: str, shown: str) -> None:
     """Raises ConfigError with the nearest name if no setting has this path."""
     if path not in KEYS:
+        shown = " ".join(shown.split())  # a name from a file may hold anything
         raise ConfigError(f"{shown}: no such setting{nearest(path, KEYS)}")
 
 
@@ -88,7 +89,9 @@ def validate(config: Config) -> None:
     """Raises ConfigError for the first setting, or pair of settings, that breaks its rule."""
     flat = flatten(config)
     for path, value in flat.items():
-        rule = KEYS[path].rule
+        key, rule = KEYS[path], KEYS[path].rule
+        if value is None and key.kind is None:
+            raise ConfigError(f"config.{path}=None: must have a value, such as {key.default!r}")
         if value is not None and rule is not None and not rule.allows(value):
             hint = nearest(str(value), rule.choices) if rule.choices else ""
             raise ConfigError(f"config.{path}={value!r} {rule.text}{hint}")

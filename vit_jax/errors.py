@@ -39,6 +39,12 @@ class NonFiniteError(VitJaxError):
     exit_code = 4
 
 
+class LostProcessError(VitJaxError):
+    """Another process of the job died, hangs or cannot be reached (exit code 5)."""
+
+    exit_code = 5
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the closest known name, or "" if none is close."""
     known = list(known)

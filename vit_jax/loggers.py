@@ -12,9 +12,10 @@ import rich.progress
 import rich.table
 
 from vit_jax import output
-from vit_jax.errors import NonFiniteError
 from vit_jax.metrics_file import MetricsFile
 from vit_jax.scores import describe
+
+Check = Callable[[int, dict[str, Any]], None]
 
 
 class Throughput:
@@ -136,6 +137,8 @@ class Recorder:
       batch: images a step.
       skipped: returns how many images could not be read so far; it joins `timing`, as it depends
         on how far ahead images are read.
+      checks: are called with each step and what it measured, before it is recorded; they may take
+        entries out, add some, or raise.
     """
 
     def __init__(
@@ -146,9 +149,11 @@ class Recorder:
         every: int,
         batch: int,
         skipped: Callable[[], int] = lambda: 0,
+        checks: Sequence[Check] = (),
     ):
         self._file, self._console, self._skipped = file, console, skipped
         self._total, self._every, self._batch = total, every, batch
+        self._checks = checks
         self._speed = Throughput()
         self._waiting: tuple[int, Mapping[str, jax.Array]] | None = None
         self._started = False
@@ -167,7 +172,7 @@ class Recorder:
         """Takes the metrics of a step just dispatched, and records those of the one before.
 
         Raises:
-          NonFiniteError: the step before had a loss or gradient that is not finite.
+          VitJaxError: a check found fault with the step before.
         """
         before, self._waiting = self._waiting, (step, measured)
         if before is not None:
@@ -197,31 +202,23 @@ class Recorder:
         self._console.scores(step, scores)
 
     def _record(self, step: int, measured: Mapping[str, jax.Array]) -> None:
-        fetched = jax.device_get(measured)
+        fetched = dict(jax.device_get(measured))
+        for check in self._checks:
+            check(step, fetched)
         # A jitted step returns its metrics in alphabetical order; people look for the loss.
         values = {name: float(fetched[name]) for name in sorted(fetched, key=_loss_first)}
-        check_finite(step, values)
         if step % self._every == 0 or step == self._total:
             timing = self._speed.read()
             if skipped := self._skipped():
                 timing["skipped_images"] = skipped
-            self._file.write(step, values, timing)
+            # A step that was skipped has values that JSON does not know.
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
+            self._file.write(step, finite, timing)
             self._console.progress(step, values, timing)
 
 
 def _loss_first(name: str) -> tuple[bool, str]:
     return name != "loss", name
-
-
-def check_finite(step: int, values: Mapping[str, float]) -> None:
-    """Raises NonFiniteError if a metric of a step is infinite or not a number."""
-    bad = [f"{name}={value}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise NonFiniteError(
-            f"step {step}: {', '.join(bad)} is not finite; the step was not kept. Lower "
-            "config.base_lr, lengthen config.warmup_steps or lower config.grad_norm_clip; the same "
-            "command without changes goes on from the last checkpoint"
-        )
 
 
 def clock(seconds: float) -> str:

@@ -67,7 +67,10 @@ class MetricsFile:
         return list(self._waiting)
 
     def write(
-        self, step: int, values: Mapping[str, float], timing: Mapping[str, float] | None = None
+        self,
+        step: int,
+        values: Mapping[str, float | str],
+        timing: Mapping[str, float] | None = None,
     ) -> None:
         """Appends a line, at once if it can: a run killed after it does not lose it."""
         if self._path is None:
@@ -86,8 +89,9 @@ class MetricsFile:
                     error.strerror,
                 )
             self._told = True
+        numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
         for tracker in self._trackers:
-            tracker.write(step, values, line.get(TIMING))
+            tracker.write(step, numbers, line.get(TIMING))
 
     def finish(self) -> None:
         """Writes the lines that wait.

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vit_jax import ending
 from vit_jax.errors import ConfigError, VitJaxError
 
 _NONE, _FAILED = -1, -2
@@ -26,6 +27,7 @@ def join(
     processes: int | None = None,
     process: int | None = None,
     patience: int = 300,
+    heartbeat: int = 60,
 ) -> None:
     """Makes this process one of a job; to be called before JAX has looked for devices.
 
@@ -38,6 +40,8 @@ def join(
       process: which of them this is, from 0.
       patience: seconds to wait for the others; when they are over, this process ends with a line
         that says so.
+      heartbeat: seconds without a sign of life after which a process is taken for dead, and all
+        others end (exit code 5).
 
     Raises:
       ConfigError: some but not all of the first three are given, or no cluster is found.
@@ -54,6 +58,8 @@ def join(
         raise ConfigError(f"--coordinator={coordinator}: must be HOST:PORT, as in 10.0.0.1:1234")
     if patience < 1:
         raise ConfigError(f"--patience={patience}: must be at least 1 second")
+    if heartbeat < 5:
+        raise ConfigError(f"--heartbeat={heartbeat}: must be at least 5 seconds")
     message = f"after {patience} s {_missing(*given)}; start all within that time, or give a "
     message += "longer --patience"
     # JAX's own limit ends the process with a trace of its C++ stack: ours comes before.
@@ -61,7 +67,12 @@ def join(
     try:
         with _ends_after(patience, message):
             jax.distributed.initialize(
-                coordinator, processes, process, initialization_timeout=later
+                coordinator,
+                processes,
+                process,
+                initialization_timeout=later,
+                heartbeat_timeout_seconds=heartbeat,
+                coordinator_bind_address=bound(coordinator),
             )
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -69,6 +80,16 @@ def join(
             f"this process cannot join a job ({reason}); give --coordinator=HOST:PORT, "
             "--processes=N and --process=I, the same coordinator to all"
         ) from error
+    ending.catch_aborts(heartbeat)
+
+
+def bound(coordinator: str | None) -> str | None:
+    """Returns where process 0 listens: JAX alone would listen to all networks of the machine."""
+    if coordinator is None:
+        return None
+    host = coordinator.rpartition(":")[0].strip("[]")
+    local = host == "localhost" or host == "::1" or re.fullmatch(r"127(\.\d+){3}", host)
+    return coordinator if local else None
 
 
 def _missing(coordinator: str | None, processes: int | None, process: int | None) -> str:

@@ -120,7 +120,7 @@ def _find(name: str) -> Path:
 def _read_json(file: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"--config={file}: not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config={file}: must hold a JSON object of settings")
@@ -170,7 +170,8 @@ def _by_setting(overrides: Sequence[str]) -> dict[str, str]:
     for flag in overrides:
         match = re.fullmatch(r"--(?:no)?config\.([\w.]+)(?:=.*)?", flag, flags=re.DOTALL)
         if match is None:
-            raise ConfigError(f"{flag}: not understood; settings read --config.KEY=VALUE")
+            shown = " ".join(flag.split())
+            raise ConfigError(f"{shown}: not understood; settings read --config.KEY=VALUE")
         check_known(match[1], flag)
         found[match[1]] = flag
     return found

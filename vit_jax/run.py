@@ -5,26 +5,29 @@ import dataclasses
 import functools
 import logging
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from vit_jax import processes, trees
-from vit_jax.checkpoints.store import Store
+from vit_jax import fingerprint, processes, trees
+from vit_jax.checkpoints.store import Restored, Store
 from vit_jax.contact_sheet import draw_contact_sheet, first_batch
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.pipeline import Batch
-from vit_jax.errors import DataError
+from vit_jax.errors import CheckpointError
 from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Experiment
 from vit_jax.finetune import starting_variables, weights_of
-from vit_jax.loggers import Console
-from vit_jax.mesh import device_bytes
-from vit_jax.metrics_file import Record
+from vit_jax.loggers import Check, Console
+from vit_jax.mesh import device_bytes, replicated
+from vit_jax.metrics_file import MetricsFile, Record
+from vit_jax.nonfinite import NonFiniteGuard
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.origin import describe_model
+from vit_jax.provenance import provenance
+from vit_jax.resuming import check_data, provenance_line
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state
 from vit_jax.step import StepSettings, compiled, make_train_step
@@ -73,17 +76,63 @@ class Run:
         self._settings = step_settings(experiment)
         step = make_train_step(experiment.model, optimizer, schedule, self._settings)
         self.step = compiled(step, experiment.mesh, self._abstract)
+        self._guard = NonFiniteGuard(
+            config.nonfinite,
+            config.nonfinite_limit,
+            config.nonfinite_row_limit,
+            list(trees.flatten(self._abstract.params)),
+            lambda step: experiment.train.training_indices(step - 1).tolist(),
+            report / "nonfinite.json" if report else None,
+        )
+        self._fingerprint = jax.jit(
+            fingerprint.fingerprint, out_shardings=replicated(experiment.mesh)
+        )
         self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
 
-    def start(self, console: Console) -> TrainState:
-        """Returns the newest checkpoint that is intact, or the state at step 0."""
+    def start(self, console: Console, changed: Collection[str] = ()) -> TrainState:
+        """Returns the newest checkpoint that is intact, or the state at step 0.
+
+        Args:
+          console: where is said what was found.
+          changed: settings that may differ from those of the checkpoint.
+
+        Raises:
+          CheckpointError: the checkpoints are damaged, or do not fit the model.
+          DataError: the checkpoint was trained on other data.
+        """
         restored = self.store.restore(self._abstract)
         if restored is None:
             return fresh_state(self._initial, self._abstract, starting_variables(self.experiment))
-        self._check_same_data(restored.metadata)
+        now = self.metadata()
+        check_data(self.experiment.config.dataset, restored.metadata, now, changed)
         self.waiting_metrics = restored.metadata.get("waiting_metrics", [])
         console.say(f"resuming after step {restored.step}")
+        self._check_whole(restored)
+        self._guard.resume(restored.metadata.get("nonfinite", {}))
+        if line := provenance_line(restored.metadata, now):
+            console.say(line)
         return restored.state
+
+    def sealed(self, state: TrainState) -> dict[str, Any]:
+        """Returns what the metadata of a checkpoint say of its arrays; waits for the device."""
+        return {"state_digest": fingerprint.as_text(int(self._fingerprint(state)))}
+
+    def checks(self, digests: Path | None, step: int) -> list[Check]:
+        """Returns what is to see the metrics of every step from `step` on.
+
+        Args:
+          digests: where the digest of the state after each step goes, if settings ask for it.
+          step: the step that the run starts from.
+        """
+        if not self.experiment.config.state_digests:
+            return [self._guard]
+        file = MetricsFile(digests, step)
+
+        def write_digest(step: int, measured: dict[str, Any]) -> None:
+            digest = fingerprint.as_text(int(measured.pop("state_digest")))
+            file.write(step, {"state_digest": digest})
+
+        return [write_digest, self._guard]
 
     def stopping(self, step: int) -> bool:
         """Returns whether a signal asks to stop: any process, in all of them after the same step.
@@ -111,17 +160,20 @@ class Run:
             "class_names": list(self.experiment.class_names),
             "preprocess": self.experiment.preprocess.to_dict(),
             "train_examples": len(self.experiment.train.source),
+            "nonfinite": self._guard.counts(),
+            **provenance(self.experiment.config, self.experiment.mesh),
         }
 
-    def _check_same_data(self, saved: Mapping[str, Any]) -> None:
-        now = self.metadata()
-        for what in ("class_names", "train_examples"):
-            if saved[what] != now[what]:
-                raise DataError(
-                    f"{self.experiment.config.dataset}: has {what} {now[what]}, but the run in "
-                    f"this workdir was trained on {saved[what]}; restore the data, or use another "
-                    "workdir"
-                )
+    def _check_whole(self, restored: Restored) -> None:
+        """Raises CheckpointError if the state on the devices is not the one that was saved."""
+        saved = restored.metadata.get("state_digest")  # absent from runs of earlier versions
+        found = fingerprint.as_text(int(self._fingerprint(restored.state)))
+        if saved is not None and found != saved:
+            raise CheckpointError(
+                f"{self.store.directory}/{restored.step}: the files are as they were written, but "
+                f"the state read from them has digest {found}, not {saved}; take another step: "
+                "move this folder away"
+            )
 
     def summary(self) -> list[tuple[str, str]]:
         """Returns the rows of the table at the start."""
@@ -183,4 +235,6 @@ def step_settings(experiment: Experiment) -> StepSettings:
         loss=config.loss,
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
+        guarded=True,
+        digest=config.state_digests,
     )

@@ -2,16 +2,17 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vit_jax import memory, processes, trackers
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
+from vit_jax.ending import at_once_on_loss
 from vit_jax.experiment import Arrays, Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Console, Recorder
+from vit_jax.loggers import Check, Console, Recorder
 from vit_jax.metrics_file import MetricsFile, Record, last_step
 from vit_jax.pictures.report import draw_report
 from vit_jax.run import Run
@@ -19,7 +20,7 @@ from vit_jax.saving import Saving
 from vit_jax.scores import Outcomes, score_line
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
-from vit_jax.workdir import Workdir
+from vit_jax.workdir import Workdir, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ def train(
     workdir: str,
     console: Console | None = None,
     arrays: Arrays | None = None,
+    changed: Collection[str] = (),
 ) -> Result:
     """Trains what a config describes, or goes on where an earlier run in the workdir stopped.
 
@@ -54,6 +56,8 @@ def train(
       console: where progress is shown; None makes one.
       arrays: {"train": source, "test": source} where `config.dataset` is "arrays", made by
         `from_arrays` or any other `Source`; pass the same again to resume.
+      changed: settings that may differ from those of the run in the workdir though they change its
+        numbers, such as "base_lr"; with "dataset", its images too.
 
     Raises:
       ConfigError, DataError, CheckpointError: settings, data or workdir are not usable.
@@ -62,7 +66,7 @@ def train(
     place, is_first = Workdir(workdir), processes.is_first()
     console = console or Console(quiet=not is_first)
     config = place.inherited(config)
-    place.check(config)
+    differing = place.check(config, changed)
     experiment = build(config if place.config.exists() else settled(config), arrays)
     config = experiment.config
     processes.check_agreed("settings", to_json(config))
@@ -71,16 +75,20 @@ def train(
         StopSignals() as signals,
         WorkdirLock(place.root) if is_first else contextlib.nullcontext(),
         Store(place.checkpoints, keep=retention(config)) as store,
+        at_once_on_loss(),
     ):
-        if is_first:
-            place.write_config(config)
         run = Run(experiment, store, signals, place.report if is_first else None)
         console.table(f"vit_jax train → {workdir}", run.summary())
         with memory.for_training(config):
-            state = run.start(console)
+            state = run.start(console, changed)
             step = int(state.step)
+            if differing:
+                console.say(f"settings changed: {shown(differing)}")
+            if is_first:
+                place.adopt(config, step, differing)
+            checks = run.checks(place.digests if is_first else None, step)
             with tracking(config, place, step, is_first, run.waiting_metrics) as file:
-                result, state = loop(run, state, file, console)
+                result, state = loop(run, state, file, console, checks)
     if is_first:
         variables = state.eval_variables() if result.outcomes else None
         draw_report(place, experiment, result.outcomes, variables)
@@ -103,13 +111,17 @@ def tracking(
 
 
 def loop(
-    run: Run, state: TrainState, file: MetricsFile, console: Console
+    run: Run,
+    state: TrainState,
+    file: MetricsFile,
+    console: Console,
+    checks: Sequence[Check] = (),
 ) -> tuple[Result, TrainState]:
     """Takes the steps that are left; the last state, also returned, is then saved."""
     first, total, config = int(state.step), run.experiment.total_steps, run.experiment.config
     feed = run.experiment.train
     recorder = Recorder(
-        file, console, total, config.progress_every, config.batch, lambda: feed.skipped
+        file, console, total, config.progress_every, config.batch, lambda: feed.skipped, checks
     )
     saving = Saving(run.store, config)
     outcomes, step = None, first
@@ -132,7 +144,7 @@ def loop(
             if due(step, config.checkpoint_every, total) or stopping:
                 with recorder.paused():
                     told = {"scores": scores, "waiting_metrics": file.waiting}
-                    saving.save(step, state, run.metadata() | told)
+                    saving.save(step, state, run.metadata() | run.sealed(state) | told)
             if stopping:
                 break
         recorder.settle()

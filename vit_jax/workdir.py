@@ -1,12 +1,14 @@
 """The folder a run leaves behind: settings, metrics, checkpoints and report."""
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vit_jax.config import Config, as_tuple, changed, differences, flatten, to_json
+from vit_jax import config as configs
+from vit_jax.config import Config, as_tuple, check_known, differences, flatten, to_json
 from vit_jax.errors import CheckpointError, ConfigError, nearest
-from vit_jax.settings import FROM_DATA, FROM_WEIGHTS, HARMLESS
+from vit_jax.settings import FIXED, FROM_DATA, FROM_WEIGHTS, HARMLESS, KEYS
 
 _WEIGHTS = ("model_or_filename", "pretrained_dir")
 
@@ -19,28 +21,67 @@ class Workdir:
         self.root = Path(root).expanduser().absolute()
         self.config = self.root / "config.json"
         self.metrics = self.root / "metrics.jsonl"
+        self.digests = self.root / "digests.jsonl"
+        self.changes = self.root / "changes.jsonl"
         self.checkpoints = self.root / "checkpoints"
         self.report = self.root / "report"
 
-    def check(self, config: Config) -> None:
-        """Raises ConfigError if the folder belongs to a run whose numbers would differ."""
+    def check(self, config: Config, changed: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
+        """Compares settings with those of the run that the folder belongs to, if there is one.
+
+        Args:
+          config: all settings.
+          changed: those that may differ although numbers will.
+
+        Returns:
+          {setting: (old, new)} of all that differ.
+
+        Raises:
+          ConfigError: a setting differs that changes numbers, and is not among `changed`; or one
+            of `changed` is no setting, or decides what the saved state is made of.
+        """
+        self._check_changed(changed)
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(f"--workdir={self.given}: is a file; name a folder")
         if not self.config.exists():
-            return
+            return {}
         # The last batch is left out then, and its size decides which images those are.
         counts = {"batch_eval"} if config.eval_drop_remainder else set()
-        found = {
-            key: values
-            for key, values in differences(self.read_config(), config).items()
-            if key not in HARMLESS - counts
-        }
-        if found:
-            shown = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in found.items())
+        # A setting that is newer than the run had its default then.
+        then = {path: key.default for path, key in KEYS.items()} | flatten(self.read_config())
+        found = differences(then, config)
+        allowed = (HARMLESS - counts) | set(changed)
+        refused = {key: values for key, values in found.items() if key not in allowed}
+        if refused:
+            free = [key for key in refused if key not in FIXED]
+            meant = f"; if they are meant to change, give --changed={','.join(free)}"
             raise ConfigError(
-                f"--workdir={self.given}: holds a run with other settings ({shown}); use another "
-                f"workdir, or --config={self.config} to go on with that run"
+                f"--workdir={self.given}: holds a run with other settings ({shown(refused)}); use "
+                f"another workdir, or --config={self.config} to go on with that run"
+                + (meant if len(free) == len(refused) else "")
             )
+        return found
+
+    def _check_changed(self, changed: Collection[str]) -> None:
+        for key in changed:
+            check_known(key, f"--changed={key}")
+            if key in FIXED:
+                raise ConfigError(
+                    f"--changed={key}: the state in {self.given} was made with it and fits no "
+                    "other; use another workdir"
+                )
+
+    def adopt(self, config: Config, step: int, found: Mapping[str, tuple[Any, Any]]) -> None:
+        """Makes these the settings of the run, which goes on with them from `step`.
+
+        Differences that change numbers are noted in `changes.jsonl`: the run is then no longer a
+        function of its `config.json` alone.
+        """
+        noted = {key: list(values) for key, values in found.items() if key not in HARMLESS}
+        if noted:
+            with self.changes.open("a") as file:
+                file.write(json.dumps({"step": step, "settings": noted}) + "\n")
+        self.write_config(config)
 
     def inherited(self, config: Config) -> Config:
         """Returns the config with what the run here took from its pretrained weights or its data.
@@ -61,7 +102,7 @@ class Workdir:
             for key in sorted(keys)
             if new[key] is None and old.get(key) is not None
         }
-        return changed(config, taken)
+        return configs.changed(config, taken)
 
     def write_config(self, config: Config) -> None:
         """Writes `config.json`, whole or not at all."""
@@ -73,8 +114,13 @@ class Workdir:
         """Returns what `config.json` holds."""
         try:
             return json.loads(self.config.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{self.config}: not readable as JSON: {error}") from error
+
+
+def shown(found: Mapping[str, tuple[Any, Any]]) -> str:
+    """Returns differences of settings as text."""
+    return ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in found.items())
 
 
 def is_run(path: str | Path) -> bool:

@@ -3,8 +3,11 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -91,6 +94,55 @@ def test_a_file_system_without_locks_is_warned_about(
     monkeypatch.setattr(lock, "_lock", unsupported)
     with WorkdirLock(tmp_path):
         assert "No locks available" in caplog.text
+
+
+SIGNED = '{"host": "elsewhere", "pid": 7, "since": "2026-01-02T03:04:05+00:00"}'
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats in tenths of a second."""
+    monkeypatch.setattr(lock, "_BEAT", 0.1)
+    monkeypatch.setattr(lock, "_SILENCE", 0.6)
+
+
+def test_a_dead_holder_on_another_machine_is_outwaited(
+    tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / lock.LOCK).write_text(SIGNED)
+    with WorkdirLock(tmp_path):
+        assert "process 7 on elsewhere since 2026" in caplog.text
+        assert str(os.getpid()) in (tmp_path / lock.LOCK).read_text()
+
+
+@pytest.mark.parametrize("lockable", [True, False])
+def test_a_living_holder_is_noticed_where_its_lock_is_not(
+    lockable: bool, tmp_path: Path, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk locks for each machine alone, or not at all: what shows is that it beats."""
+    if lockable:
+        monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(lock, "_lock", _unlockable if not lockable else lambda file: None)
+    with WorkdirLock(tmp_path):
+        monkeypatch.undo()
+        monkeypatch.setattr(lock, "_lock", _unlockable if not lockable else lambda file: None)
+        monkeypatch.setattr(lock, "_SILENCE", 5.0)
+        with pytest.raises(CheckpointError, match=f"by process {os.getpid()} on "):
+            WorkdirLock(tmp_path).__enter__()
+
+
+def test_a_beat_ends_with_its_lock(tmp_path: Path, hasty: None) -> None:
+    with WorkdirLock(tmp_path):
+        pass
+    assert not (tmp_path / lock.LOCK).read_text()
+    deadline = time.monotonic() + 5
+    while any(thread.name == "lock" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _unlockable(file: IO[str]) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
 
 
 def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class StepFolders:
         """Returns the sealed steps whose files are all there at their sizes, oldest first."""
         return [
             step
-            for step in self._numbered()
+            for step in self.numbered()
             if integrity.damage(self.folder(step), digests=False) is None
         ]
 
@@ -106,7 +106,7 @@ class StepFolders:
                 )
             return step
         passed_over: dict[int, str] = {}
-        for candidate in reversed(self._numbered()):
+        for candidate in reversed(self.numbered()):
             reason = integrity.damage(self.folder(candidate))
             if reason is None:
                 if passed_over:
@@ -127,7 +127,7 @@ class StepFolders:
                 f"{damaged[lost[0]]}); copy a good one back, or delete the directory to start anew"
             )
 
-    def _numbered(self) -> list[int]:
+    def numbered(self) -> list[int]:
         """Returns the numbers of all numbered folders, whatever is in them, oldest first."""
         if not self.directory.is_dir():
             return []
@@ -138,7 +138,7 @@ class StepFolders:
         """Deletes all but `committed`, which is known to be good, and what the rule asks for."""
         intact = [step for step in self.committed() if step not in self._damaged]
         kept = {committed, *self._retention.kept(intact, self._scores)}
-        for step in self._numbered():
+        for step in self.numbered():
             if step not in kept and any((self.folder(step) / mark).exists() for mark in _MARKS):
                 self._discard(step)
 

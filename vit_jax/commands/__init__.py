@@ -1,6 +1,7 @@
 """The commands of `vit_jax`: for each its purpose, its arguments and what it runs."""
 
 from vit_jax.commands.benchmark import BENCHMARK
+from vit_jax.commands.checks import DIFF, VERIFY
 from vit_jax.commands.command import Command
 from vit_jax.commands.data import PACK
 from vit_jax.commands.pictures import REPORT, VISUALIZE
@@ -9,4 +10,8 @@ from vit_jax.commands.weights import CONVERT, INSPECT, MODELS, PREDICT
 
 __all__ = ["COMMANDS", "Command"]
 
-COMMANDS = (TRAIN, EVALUATE, REPORT, PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT, PACK, BENCHMARK)
+COMMANDS = (
+    *(TRAIN, EVALUATE, REPORT, VERIFY, DIFF),
+    *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT),
+    *(PACK, BENCHMARK),
+)

@@ -13,6 +13,12 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workdir", required=True, help="folder for checkpoints and metrics")
     parser.add_argument(
+        "--changed",
+        default="",
+        metavar="KEY,…",
+        help="settings in which this command may differ from the run in the workdir",
+    )
+    parser.add_argument(
         "--distributed", action="store_true", help="one of several processes: ask the cluster"
     )
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
@@ -20,6 +26,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
     parser.add_argument(
         "--patience", type=int, default=300, metavar="SECONDS", help="for the others (default 300)"
+    )
+    parser.add_argument(
+        "--heartbeat",
+        type=int,
+        default=60,
+        metavar="SECONDS",
+        help="silence after which a process counts as dead, and all end (default 60)",
     )
 
 
@@ -33,10 +46,13 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.distributed or explicit != (None, None, None):
         from vit_jax import processes
 
-        processes.join(*explicit, options.patience)
+        processes.join(*explicit, options.patience, options.heartbeat)
+    from vit_jax.ending import alone_on_failure
     from vit_jax.train import train
 
-    return train(config, options.workdir).exit_code
+    with alone_on_failure():
+        changed = [key for key in options.changed.split(",") if key]
+        return train(config, options.workdir, changed=changed).exit_code
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:

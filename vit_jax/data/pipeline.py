@@ -119,6 +119,13 @@ class Feed:
         """
         return self._batches(range(first, last), self._training_rows, self._training_example)
 
+    def training_indices(self, step: int) -> np.ndarray:
+        """Returns the index (b,) of each row of the batch of a step, in all processes.
+
+        Of an image that cannot be read it is the index, not that of the one in its place.
+        """
+        return self._training_draws(step)[1]
+
     def evaluation(self) -> Iterator[Batch]:
         """Yields every example once, in order, the last batch padded (or dropped, if so asked).
 
@@ -127,13 +134,14 @@ class Feed:
         steps = range(self._evaluation_steps)
         return self._batches(steps, self._evaluation_rows, self._evaluation_example)
 
-    def _training_rows(self, step: int) -> Rows:
+    def _training_draws(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         seed, batch, repeats = self.loading.seed, self.batch, self.loading.repeats
         if self._balance is not None:
-            draws, indices = self._balance.rows(seed, step, batch, repeats)
-        else:
-            size = len(self.source)
-            draws, indices = sampling.training_rows(seed, step, batch, size, repeats)
+            return self._balance.rows(seed, step, batch, repeats)
+        return sampling.training_rows(seed, step, batch, len(self.source), repeats)
+
+    def _training_rows(self, step: int) -> Rows:
+        draws, indices = self._training_draws(step)
         return {"epoch": draws[self._rows], "index": indices[self._rows]}
 
     def _evaluation_rows(self, step: int) -> Rows:

@@ -24,7 +24,7 @@ FROM_WEIGHTS = (*MODEL_FIELDS, "pp.antialias", "pp.mean", "pp.std")
 FROM_DATA = ("pp.mean", "pp.std")
 
 # What may differ between a workdir and the command that resumes it: no number it reports depends
-# on these, or (the mesh) only by the order of float additions.
+# on these (only how often it reports some), or (the mesh) only by the order of float additions.
 HARMLESS = frozenset({
     "bad_images_limit",
     "cache_bytes",
@@ -33,7 +33,13 @@ HARMLESS = frozenset({
     "tfds_manual_dir",
     "prefetch",
     "batch_eval",
+    "progress_every",
+    "eval_every",
     "checkpoint_every",
+    "nonfinite",
+    "nonfinite_limit",
+    "nonfinite_row_limit",
+    "state_digests",
     "keep_checkpoints",
     "keep_every",
     "keep_best",
@@ -43,4 +49,14 @@ HARMLESS = frozenset({
     "mesh.tensor",
     "report",
     "trackers",
+})  # fmt: skip
+
+# What the saved state is made of: a run cannot go on with another one, whoever asks for it.
+FIXED = frozenset({
+    *MODEL_FIELDS,
+    "model_or_filename",
+    "pretrained_dir",
+    "num_classes",
+    "optimizer",
+    "optim_dtype",
 })  # fmt: skip

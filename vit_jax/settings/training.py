@@ -80,4 +80,19 @@ TRAINING: dict[str, Key] = {
     "failed_saves_limit": Key(
         3, "Failed saves in a row that end the run; the last one must succeed.", POSITIVE
     ),
+    "nonfinite": Key(
+        "stop",
+        "A step with a loss or gradient that is not finite is never kept: 'stop' ends the run; "
+        "'skip' goes on with the next batch, and counts.",
+        one_of("stop", "skip"),
+    ),
+    "nonfinite_limit": Key(
+        100, "nonfinite='skip': steps skipped in all past which the run stops.", POSITIVE
+    ),
+    "nonfinite_row_limit": Key(
+        10, "nonfinite='skip': steps skipped in a row past which the run stops.", POSITIVE
+    ),
+    "state_digests": Key(
+        False, "Write a digest of the whole state after every step, for `vit_jax diff`."
+    ),
 }

@@ -1,0 +1,62 @@
+"""What a checkpoint and the command that goes on from it must have in common, and what need not."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from vit_jax.errors import DataError
+from vit_jax.provenance import changes
+
+_SHOWN = 5
+
+
+def check_data(
+    dataset: str, saved: Mapping[str, Any], now: Mapping[str, Any], changed: Collection[str] = ()
+) -> None:
+    """Compares the data a checkpoint was trained on with the data at hand.
+
+    Args:
+      dataset: its name, for the message.
+      saved, now: `class_names` and `train_examples` of both.
+      changed: settings that may differ; with "dataset" among them there may be more or fewer
+        images, but never other classes.
+
+    Raises:
+      DataError: they differ; it says in what.
+    """
+    if saved["class_names"] != now["class_names"]:
+        raise DataError(
+            f"{dataset}: has other classes than the run in this workdir was trained on "
+            f"({_classes(saved['class_names'], now['class_names'])}); restore the data, or use "
+            "another workdir"
+        )
+    old, new = saved["train_examples"], now["train_examples"]
+    if old != new and "dataset" not in changed:
+        raise DataError(
+            f"{dataset}: has {new} images to train on, but the run in this workdir was trained on "
+            f"{old}; restore the data, use another workdir, or give --changed=dataset to go on "
+            "with what is there now, in an order of its own"
+        )
+
+
+def provenance_line(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Returns a line on what made the checkpoint, where that was not this code on these devices."""
+    found = changes(saved, now)
+    if not found:
+        return None
+    return (
+        f"saved under other conditions ({', '.join(found)}): the last bits may differ from now on"
+    )
+
+
+def _classes(old: Sequence[str], new: Sequence[str]) -> str:
+    gone = [name for name in old if name not in set(new)]
+    added = [name for name in new if name not in set(old)]
+    parts = [
+        f"{what}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
+        for what, names in (("no longer there", gone), ("new", added))
+        if names
+    ]
+    if not parts:
+        place = next(i for i, pair in enumerate(zip(old, new, strict=True)) if len(set(pair)) > 1)
+        parts = [f"in another order: class {place} was {old[place]} and is {new[place]}"]
+    return "; ".join(parts)
