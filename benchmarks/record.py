@@ -4,7 +4,7 @@
         --command "vit_jax train --config=compact_cifar:mcvit,CIFAR10" --reported "77.25 %"
     python benchmarks/record.py --table
 
-The first copies `metrics.jsonl` of a workdir to benchmarks/results/runs/NAME, with `run.json`,
+The first copies `metrics.jsonl` of a workdir to benchmarks/results/recipes/NAME, with `run.json`,
 which says how it was made and on what. Names that end in `_seed1`, `_seed2`, … are runs of one
 experiment and become one row. The second writes the table anew from what is there; a test holds
 that it is current.
@@ -24,11 +24,11 @@ import machine
 from vit_jax.metrics_file import TIMING, read_metrics
 
 BENCHMARKS = Path(__file__).resolve().parent
-RUNS = BENCHMARKS / "results" / "runs"
+RUNS = BENCHMARKS / "results" / "recipes"
 TABLE = BENCHMARKS.parent / "configs" / "README.md"
 HEAD = """# What the recipes reach
 
-Written by `python benchmarks/record.py --table` from the logs under `benchmarks/results/runs`: no
+Written by `python benchmarks/record.py --table` from the logs in `benchmarks/results/recipes`: no
 number without a log. Scores are of the last evaluation, over all test images; "±" is the standard
 deviation over seeds. Hours are those of the training steps alone, by the log. What a recipe takes
 after its colon, and where it comes from, its first lines say.
@@ -105,7 +105,7 @@ def row(folders: list[Path]) -> tuple[str, ...]:
     first, logs = runs[0], [read_metrics(folder / "metrics.jsonl") for folder in folders]
     steps = max(line["step"] for line in logs[0])
     links = " ".join(
-        f"[{run['seed']}](../benchmarks/results/runs/{folder.name}/metrics.jsonl)"
+        f"[{run['seed']}](../benchmarks/results/recipes/{folder.name}/metrics.jsonl)"
         for run, folder in zip(runs, folders, strict=True)
     )
     recipe = re.findall(r"--config=(\S+)", first["command"])[0]

@@ -40,7 +40,7 @@ def test_what_devices_exchange_is_read_off_the_program(compiled):
     train, evaluation = (compiled.programs[name] for name in ("train", "evaluation"))
     params = summarize(workload.random_experiment(_config()).model, (8, 8)).params
     assert train.collective_bytes["sum along data"] == pytest.approx(4 * params, rel=0.05)
-    assert 0 < sum(evaluation.collective_bytes.values()) < 32 * 16  # of 16 images
+    assert 0 < sum(evaluation.collective_bytes.values()) < 64 * 16  # of 16 images
 
 
 def _cache_folder():
@@ -69,7 +69,8 @@ def test_a_save_writes_the_state_and_leaves_nothing(saved):
     with Store(folder / "unused") as store:
         _, state = workload.start(experiment, store)
     assert speed.state_bytes == trees.nbytes(state)
-    assert 0.5 * speed.state_bytes < speed.disk_bytes < 10 * speed.state_bytes
+    # Of a state as small as this the files are mostly headers, in a number that varies.
+    assert 0.5 * speed.state_bytes < speed.disk_bytes < 20 * speed.state_bytes
     assert [*(folder / "new").iterdir()] == []
 
 

@@ -16,7 +16,10 @@ from vit_jax.ending import is_loss
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.processes import join
 
-STEPS, HEARTBEAT = 600, 10
+STEPS, HEARTBEAT = 300, 10
+FAULTS = [(1, signal.SIGKILL), (0, signal.SIGKILL)]
+if os.environ.get("VIT_JAX_KILLS"):  # it takes until a heartbeat is missed
+    FAULTS.append((1, signal.SIGSTOP))
 
 
 def _start(tmp_path, name):
@@ -44,7 +47,7 @@ def _wait_for_checkpoint(checkpoints, after, job):
 
 @pytest.mark.slow  # four jobs of two processes, each of which starts and compiles
 def test_the_other_ends_and_the_same_bits_come_back(tmp_path):
-    for lost, how in ((1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)):
+    for lost, how in FAULTS:
         before = _newest(tmp_path / "cut" / "checkpoints")
         job = _start(tmp_path, "cut")
         try:

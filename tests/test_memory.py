@@ -11,7 +11,7 @@ import pytest
 
 from tests import runs
 from tests.golden import REPOSITORY
-from vit_jax import memory
+from vit_jax import memory, nonfinite
 from vit_jax.benchmark import workload
 from vit_jax.errors import ConfigError
 from vit_jax.evaluate import Evaluator
@@ -83,7 +83,9 @@ def test_training_names_the_setting_of_what_did_not_fit(
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     def nothing_compiled(*_):
-        return lambda state, _: (state, {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())})
+        measured = {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}
+        measured |= {nonfinite.KEPT: jnp.array(True), nonfinite.FINITE_LEAVES: jnp.ones(1)}
+        return lambda state, _: (state, measured)
 
     monkeypatch.setattr("vit_jax.run.compiled", nothing_compiled)
     monkeypatch.setattr(Run, "draw_contact_sheet", lambda *_: None)

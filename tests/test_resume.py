@@ -87,8 +87,8 @@ def _repeat_a_step(monkeypatch):
     """The step whose result was saved is taken once more."""
     start = Run.start
 
-    def once_more(self, console):
-        state = start(self, console)
+    def once_more(self, *given):
+        state = start(self, *given)
         resumed = int(state.step)
         batch = next(self.experiment.train.training(resumed - 1, resumed))
         repeated, _ = self.step(state.replace(step=state.step - 1), batch)
@@ -100,8 +100,8 @@ def _repeat_a_step(monkeypatch):
 def _reset_the_key(monkeypatch):
     start = Run.start
 
-    def keys_from_zero(self, console):
-        state, step = start(self, console), self.step
+    def keys_from_zero(self, *given):
+        state, step = start(self, *given), self.step
         resumed = int(state.step)
 
         def shifted(state, batch):
@@ -122,8 +122,8 @@ def _restart_the_order(monkeypatch):
 def _forget_the_optimizer(monkeypatch):
     start = Run.start
 
-    def without_moments(self, console):
-        state = start(self, console)
+    def without_moments(self, *given):
+        state = start(self, *given)
         fresh = jax.tree.map(
             lambda x: x if x.dtype == jnp.int32 else jnp.zeros_like(x), state.opt_state
         )

@@ -15,13 +15,18 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 @pytest.fixture(autouse=True)
 def handlers_stay() -> Iterator[None]:
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in caught}
+    """As in a terminal: background jobs ignore SIGINT, nohup SIGHUP, and so do their children."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    after = {number: signal.getsignal(number) for number in caught}
+    after = {number: signal.getsignal(number) for number in usual}
     for number, handler in before.items():
         signal.signal(number, handler)
-    assert after == before, "a test left a handler behind"
+    assert after == usual, "a test left a handler behind"
 
 
 @pytest.mark.parametrize(

@@ -45,13 +45,18 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
         axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
         for number, (key, label) in enumerate(series):
-            points = [(r["step"], factor * r[key]) for r in flat if key in r]
+            points = [(r["step"], factor * r[key]) for r in flat if _known(r, key)]
             if points:
                 colour = ("tab:blue", "tab:orange")[number]
                 _draw_series(axes, points, label, _style(key), colour)
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend()
     save(figure, path)
+
+
+def _known(record: Record, key: str) -> bool:
+    """Whether a line has a value; a rate of 0 says that no step lay between two readings."""
+    return key in record and not (key == "images_per_second" and record[key] == 0)
 
 
 def _style(key: str) -> str:
