@@ -1,12 +1,13 @@
 """Images a second of one core, from files to training batches, beside other pipelines.
 
-    python benchmarks/input.py FOLDER [--packed FOLDER] [--rounds 5] [--json]
+    python benchmarks/input.py FOLDER [--packed FOLDER] [--ppm FOLDER] [--rounds 5] [--json]
 
 FOLDER holds photographs as `train/CLASS/*.jpg`. Every side makes batches of 64 random crops
 (5 to 100 % of the image, mirrored half the time) of 224 px out of them:
 
   vit_jax               what `vit_jax train` does, uint8; the mirror image is made on the device
   packed                the same from the folder that `vit_jax pack` made of FOLDER, if it is given
+  packed as PPM         the same from what `vit_jax pack --format=ppm` made of it, if it is given
   pillow                the usual way: decode, crop, resize and mirror by Pillow, float32
   official              the official pipeline in TensorFlow, float32
   decode_and_crop_jpeg  the same in TensorFlow at its best: only the crop is unpacked, uint8
@@ -61,6 +62,7 @@ def main() -> None:
         print(rate(SIDES[options.side](options), options.batches))
         return
     without = {"packed"} if options.packed is None else set()
+    without |= {"packed as PPM"} if options.ppm is None else set()
     if importlib.util.find_spec("tensorflow") is None:
         print("TensorFlow is not installed: its sides are left out", file=sys.stderr)
         without |= TENSORFLOW
@@ -80,6 +82,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Images a second of one core.")
     parser.add_argument("folder", type=Path, help="photographs: train/CLASS/*.jpg")
     parser.add_argument("--packed", type=Path, help="what `vit_jax pack` made of them")
+    parser.add_argument("--ppm", type=Path, help="what `vit_jax pack --format=ppm` made of them")
     parser.add_argument("--rounds", type=int, default=5, help="processes for each side")
     parser.add_argument("--batches", type=int, default=32, help=f"timed batches of {BATCH}")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
@@ -132,6 +135,7 @@ def cifar() -> np.ndarray:
 SIDES: dict[str, Callable[[argparse.Namespace], Iterator[Any]]] = {
     "vit_jax": lambda given: ours(open_folder(given.folder, "train"), SIZE),
     "packed": lambda given: ours(open_folder(given.packed, "train"), SIZE),
+    "packed as PPM": lambda given: ours(open_folder(given.ppm, "train"), SIZE),
     "pillow": lambda given: pillow(files(given)),
     "official": lambda given: tf_input.official(files(given), SIZE),
     "decode_and_crop_jpeg": lambda given: tf_input.best(files(given), SIZE),

@@ -15,6 +15,12 @@ def _pack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="image folder to write")
     parser.add_argument("--size", type=int, default=256, help="shorter side, px (default 256)")
     parser.add_argument("--quality", type=int, default=85, help="of the JPEG files (default 85)")
+    parser.add_argument(
+        "--format",
+        choices=("jpeg", "ppm"),
+        default="jpeg",
+        help="ppm: ten times the space, three times the speed (default jpeg)",
+    )
     parser.add_argument("--splits", default="train,test", help="default: train,test")
 
 
@@ -30,7 +36,8 @@ def _pack(options: argparse.Namespace, _: list[str]) -> int:
     sources = {name: open_dataset(options.source, name) for name in names}
     for name, source in sources.items():
         folder = pathlib.Path(options.target, name)
-        done = pack(source, folder, options.size, options.quality, os.cpu_count() or 1)
+        threads = os.cpu_count() or 1
+        done = pack(source, folder, options.size, options.quality, threads, options.format)
         print(f"{folder}  {done.images:,} images, {done.bytes / done.images:,.0f} bytes each")
     print(f"train       vit_jax train --config=folder:{options.target} --workdir=runs/packed")
     return 0
@@ -38,7 +45,7 @@ def _pack(options: argparse.Namespace, _: list[str]) -> int:
 
 PACK = Command(
     "pack",
-    "write a dataset as small JPEG files, which load about twice as fast",
+    "write a dataset as small files, which load faster",
     "vit_jax pack photos photos256 --size=256",
     _pack_arguments,
     _pack,

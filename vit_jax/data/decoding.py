@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vit_jax.data.jpeg import open_jpeg
 from vit_jax.data.orientation import turn_of
+from vit_jax.data.ppm import open_ppm
 from vit_jax.errors import DataError
 
 # Pillow warns of odd metadata and of large images; the pixels decide here. A filter set and taken
@@ -25,7 +26,7 @@ cv2.setNumThreads(0)
 
 # What a folder may hold, told by content. Pillow's other formats stay shut: one of them starts an
 # interpreter for a page description language.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # What a header may claim before its image is unpacked: 0.4 GB as RGB. Pillow has its own limit,
 # a third higher, but any program may take it off, and many do.
 MAX_PIXELS = 2**27
@@ -113,7 +114,9 @@ def decode_box(
         with contextlib.suppress(ValueError):  # `decode` finds the words for what is wrong
             memory = _own.memory_for(photo.size) if reuse else None
             return photo.pixels(math.ceil(box[3]), memory), box
-    pixels = np.asarray(decode(data, name))
+    pixels = open_ppm(data)
+    if pixels is None:
+        pixels = np.asarray(decode(data, name))
     return pixels, choose((pixels.shape[1], pixels.shape[0]))
 
 

@@ -10,7 +10,11 @@ from pathlib import Path
 from vit_jax import cache
 from vit_jax.errors import DataError
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+EXTENSIONS = frozenset(
+    {
+        *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"),
+    }
+)
 # What often lies between images, and need not be opened to see that it is none.
 _OTHERS = frozenset(
     ".txt .md .csv .tsv .json .jsonl .xml .yaml .yml .html .py .log .db .ini .mat .npy .npz .pkl "
