@@ -160,6 +160,8 @@ def run_apart(name: str, options: argparse.Namespace) -> float:
     given = [str(options.folder), f"--side={name}", f"--batches={options.batches}"]
     if options.packed:
         given.append(f"--packed={options.packed}")
+    if options.ppm:
+        given.append(f"--ppm={options.ppm}")
     done = subprocess.run(
         [sys.executable, __file__, *given], stdout=subprocess.PIPE, check=True, text=True
     )

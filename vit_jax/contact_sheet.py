@@ -1,5 +1,6 @@
 """A contact sheet: training images as the model sees them, for a look before a long run."""
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,12 +71,10 @@ def draw_contact_sheet(
     rows = -(-len(images) // _COLUMNS)
     columns = min(len(images), _COLUMNS)
     above = 0 if title is None else _TITLE + 2 * _GAP
-    sheet = Image.new(
-        "RGB",
-        (columns * (width + _GAP) + _GAP, above + rows * (height + line + _GAP) + _GAP),
-        "white",
-    )
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
+    font, large = _font(_TEXT), _font(_TITLE)
+    wide = max(columns * (width + _GAP) + _GAP, round(large.getlength(title or "")) + 2 * _GAP)
+    sheet = Image.new("RGB", (wide, above + rows * (height + line + _GAP) + _GAP), "white")
+    pen = ImageDraw.Draw(sheet)
     for number, (pixels, words) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(number, _COLUMNS)
         left, top = _GAP + column * (width + _GAP), above + _GAP + row * (height + line + _GAP)
@@ -84,8 +83,7 @@ def draw_contact_sheet(
         fitting = "\n".join(_fitting(line, width, font) for line in words.split("\n"))
         pen.multiline_text((left, top + height + 2), fitting, "black", font, spacing=2)
     if title is not None:
-        large = ImageFont.load_default(_TITLE)
-        pen.text((_GAP, _GAP), _fitting(title, sheet.width - 2 * _GAP, large), "black", large)
+        pen.text((_GAP, _GAP), title, "black", large)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 
@@ -99,7 +97,16 @@ def _shown_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * shrink)), max(1, round(height * shrink))
 
 
-def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _font(height: int) -> ImageFont.FreeTypeFont:
+    """Returns the font that matplotlib brings: Pillow's own has no × and no Greek or Cyrillic."""
+    spec = importlib.util.find_spec("matplotlib")  # not imported, which takes a while
+    assert spec is not None
+    assert spec.origin is not None
+    fonts = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), height)
+
+
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """Returns the text, cut short where it is too wide."""
     if font.getlength(text) <= width:
         return text
