@@ -21,6 +21,7 @@ from typing import Any
 
 import machine
 
+from vit_jax.comparison import mean_and_spread
 from vit_jax.metrics_file import TIMING, read_metrics
 
 BENCHMARKS = Path(__file__).resolve().parent
@@ -138,8 +139,9 @@ def score(logs: Iterable[list[dict[str, Any]]]) -> str:
 
 def percent(shares: list[float]) -> str:
     """Returns the mean of the shares, and with several their standard deviation."""
-    spread = f" ± {100 * statistics.stdev(shares):.2f}" if len(shares) > 1 else ""
-    return f"{100 * statistics.mean(shares):.2f}{spread} %"
+    mean, spread = mean_and_spread(shares)
+    around = "" if spread is None else f" ± {100 * spread:.2f}"
+    return f"{100 * mean:.2f}{around} %"
 
 
 def hours(log: list[dict[str, Any]], run: dict[str, Any]) -> float:

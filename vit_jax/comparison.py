@@ -7,7 +7,7 @@ from typing import Any
 
 import rich.table
 
-from vit_jax.config import as_tuple, flatten
+from vit_jax.config import as_tuple
 from vit_jax.errors import CheckpointError
 from vit_jax.metrics_file import Record, read_metrics
 from vit_jax.settings import HARMLESS
@@ -89,9 +89,8 @@ def _settings(place: Workdir) -> dict[str, Any]:
         raise CheckpointError(
             f"{place.given}: holds no config.json and metrics.jsonl; it is not the workdir of a run"
         )
-    ignored = HARMLESS | {"seed", "progress_every"}
-    flat = flatten(place.read_config())
-    return {key: as_tuple(value) for key, value in flat.items() if key not in ignored}
+    ignored = HARMLESS | {"seed"}
+    return {key: as_tuple(value) for key, value in place.settings().items() if key not in ignored}
 
 
 def _lines(place: Workdir) -> tuple[Record, ...]:

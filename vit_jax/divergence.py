@@ -42,7 +42,7 @@ Finding = tuple[list[str], bool]  # lines, and whether they tell of a difference
 
 
 def _settings(left: Workdir, right: Workdir) -> Finding:
-    found = differences(left.read_config(), right.read_config())
+    found = differences(left.settings(), right.settings())
     lines = [f"settings     config.{key}: {old!r} | {new!r}" for key, (old, new) in found.items()]
     return lines or ["settings     the same"], bool(found)
 

@@ -5,12 +5,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax import memory, metrics, trees
-from vit_jax.data.datasets import open_dataset
 from vit_jax.data.filling import ahead
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.real_labels import Valid, read_real_labels
-from vit_jax.experiment import Arrays, check_classes, evaluation_feed
+from vit_jax.experiment import Arrays, check_classes, evaluation_feed, open_split
 from vit_jax.mesh import make_mesh, replicated, with_split_batch
 from vit_jax.pretrained import Trained
 from vit_jax.scores import Outcomes, gathered
@@ -74,7 +73,5 @@ def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> Outcomes:
 
 def real_labels(trained: Trained, path: str, arrays: Arrays | None = None) -> Valid:
     """Returns the valid classes of each image of the test split; see `read_real_labels`."""
-    config = trained.config
-    places = config.tfds_data_dir, config.tfds_manual_dir
-    source = open_dataset(config.dataset, config.pp.test, arrays, *places)
+    source = open_split(trained.config, trained.config.pp.test, arrays, keep=False)
     return read_real_labels(path, source)

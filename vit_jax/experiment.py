@@ -113,7 +113,7 @@ def with_statistics(config: Config, arrays: Arrays | None = None) -> Config:
     missing = [key for key in FROM_DATA if now[key] is None]
     if not config.pp.from_data or not missing:
         return config
-    source = _open(config, config.pp.train, arrays, keep=False)
+    source = open_split(config, config.pp.train, arrays, keep=False)
     reader = Reader(source, _bad_limit(config))
     found = colour_statistics(reader, len(source), make_preprocess(config), config.decode_threads)
     values = zip(FROM_DATA, found, strict=True)
@@ -161,7 +161,7 @@ def training_feed(
     Where the host alters images, none are kept on the device.
     """
     plan = make_augmentation(config.augment.to_dict())
-    source = _open(config, config.pp.train, arrays, keep=not plan.on_host)
+    source = open_split(config, config.pp.train, arrays, keep=not plan.on_host)
     loading = dataclasses.replace(
         _loading(config, mesh, preprocess),
         crop_area=config.augment.crop_area,
@@ -183,7 +183,7 @@ def evaluation_feed(
     Raises:
       ConfigError: with `eval_drop_remainder`, if no batch would be full.
     """
-    source, shards = _open(config, config.pp.test, arrays), batch_shards(mesh)
+    source, shards = open_split(config, config.pp.test, arrays), batch_shards(mesh)
     batch = -(-min(config.batch_eval, len(source)) // shards) * shards
     if config.eval_drop_remainder and batch != config.batch_eval:
         raise ConfigError(
@@ -196,7 +196,10 @@ def evaluation_feed(
     return Feed(source, batch, loading)
 
 
-def _open(config: Config, split: str, arrays: Arrays | None, keep: bool = True) -> Source:
+def open_split(
+    config: Config, split: str, arrays: Arrays | None = None, *, keep: bool = True
+) -> Source:
+    """Returns a split of the dataset; with `keep`, in memory if it fits in `cache_bytes`."""
     places = config.tfds_data_dir, config.tfds_manual_dir
     source = open_dataset(config.dataset, split, arrays, *places)
     if not keep:

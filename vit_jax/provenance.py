@@ -1,5 +1,6 @@
 """Where the numbers of a checkpoint come from: versions and devices, to compare at resume."""
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -24,6 +25,7 @@ def provenance(config: Config, mesh: Mesh) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Returns {package: version}, and that of Python; a package without metadata is left out."""
     found = {"python": platform.python_version()}

@@ -166,9 +166,11 @@ class Run:
 
     def _check_whole(self, restored: Restored) -> None:
         """Raises CheckpointError if the state on the devices is not the one that was saved."""
-        saved = restored.metadata.get("state_digest")  # absent from runs of earlier versions
-        found = fingerprint.as_text(int(self._fingerprint(restored.state)))
-        if saved is not None and found != saved:
+        saved = restored.metadata.get("state_digest")
+        if saved is None:  # a run of an earlier version
+            return
+        found = self.sealed(restored.state)["state_digest"]
+        if found != saved:
             raise CheckpointError(
                 f"{self.store.directory}/{restored.step}: the files are as they were written, but "
                 f"the state read from them has digest {found}, not {saved}; take another step: "

@@ -64,19 +64,22 @@ class Outcomes:
         right = count(self.labels[self.correct])
         return Classes(count(self.labels), count(self.predicted), right)
 
+    @property
+    def _cells(self) -> Int64[np.ndarray, "n"]:
+        """The place of each example in the confusion matrix, row by row."""
+        return self.labels.astype(np.int64) * self.num_classes + self.predicted
+
     def confusion(self) -> Int64[np.ndarray, "k k"]:
         """Returns how often each class (row) was taken for each class (column).
 
         As `confused_pairs` has the same counts, a model of many thousand classes needs it never.
         """
-        cells = self.labels.astype(np.int64) * self.num_classes + self.predicted
-        counts = np.bincount(cells, minlength=self.num_classes**2)
+        counts = np.bincount(self._cells, minlength=self.num_classes**2)
         return counts.reshape(self.num_classes, self.num_classes)
 
     def confused_pairs(self) -> list[tuple[int, int, int]]:
         """Returns (label, predicted, count) of the pairs that occur, most frequent first."""
-        cells = self.labels.astype(np.int64) * self.num_classes + self.predicted
-        found, counts = np.unique(cells, return_counts=True)
+        found, counts = np.unique(self._cells, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         pairs = zip(*divmod(found[order], self.num_classes), counts[order], strict=True)
         return [(int(label), int(predicted), int(count)) for label, predicted, count in pairs]

@@ -104,7 +104,8 @@ def tracking(
     if not is_first:
         yield MetricsFile(None, step)
         return
-    with trackers.opened(config, place, step, last_step(place.metrics)) as found:
+    recorded = last_step(place.metrics) if config.trackers else 0
+    with trackers.opened(config, place, step, recorded) as found:
         file = MetricsFile(place.metrics, step, waiting, found)
         yield file
         file.finish()
@@ -175,14 +176,15 @@ def say_end(
     console: Console, workdir: str, experiment: Experiment, result: Result, signals: StopSignals
 ) -> None:
     """Says how a run ended, where it lies, and what to do next."""
-    if result.scores is None:
+    scores = result.scores
+    if scores is None:
         name = signals.obeyed.name if signals.obeyed else "?"
         console.say(f"stopped by {name} after step {result.step} of {experiment.total_steps}")
     else:
-        console.say(score_line(result.scores, experiment.test.scored))
+        console.say(score_line(scores, experiment.test.scored))
     console.say(f"checkpoint  {workdir}/checkpoints/{result.step}")
     console.say(f"report      {workdir}/report/index.html")
-    if result.scores is None:
+    if scores is None:
         console.say("resume      the same command again")
     else:
         console.say(f"predict     vit_jax predict --checkpoint={workdir} IMAGE…")

@@ -47,9 +47,7 @@ class Workdir:
             return {}
         # The last batch is left out then, and its size decides which images those are.
         counts = {"batch_eval"} if config.eval_drop_remainder else set()
-        # A setting that is newer than the run had its default then.
-        then = {path: key.default for path, key in KEYS.items()} | flatten(self.read_config())
-        found = differences(then, config)
+        found = differences(self.settings(), config)
         allowed = (HARMLESS - counts) | set(changed)
         refused = {key: values for key, values in found.items() if key not in allowed}
         if refused:
@@ -90,7 +88,7 @@ class Workdir:
         """
         if not self.config.exists():
             return config
-        old, new = flatten(self.read_config()), flatten(config)
+        old, new = self.settings(), flatten(config)
         same_weights = all(old.get(key) == new[key] for key in _WEIGHTS)
         keys = set()
         if same_weights and any(map(new.get, _WEIGHTS)):
@@ -109,6 +107,10 @@ class Workdir:
         partial = self.config.with_suffix(".json.part")
         partial.write_text(to_json(config))
         partial.replace(self.config)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns {"pp.crop": 224, …} of the run; what is newer than it had its default then."""
+        return {path: key.default for path, key in KEYS.items()} | flatten(self.read_config())
 
     def read_config(self) -> dict[str, Any]:
         """Returns what `config.json` holds."""

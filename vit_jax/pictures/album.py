@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from vit_jax.pictures.figure import CannotDrawError
+from vit_jax.pictures.figure import CannotDrawError, in_one_line
 
 logger = logging.getLogger("vit_jax")
 
@@ -54,7 +54,7 @@ class Album:
         except CannotDrawError as error:
             self.leave_out(heading, str(error))
         except Exception as error:  # a picture must never fail the run that it shows
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            reason = in_one_line(error)
             self.leave_out(heading, reason)
             logger.warning("the picture %s could not be drawn: %s", file, reason)
         else:

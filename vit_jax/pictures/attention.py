@@ -179,11 +179,8 @@ def draw_attention(looked: Looked, path: Path, title: str) -> None:
     for row in range(count):
         show_image(axes[row, 0], looked.images[row], extent=extent)
         for place, (_, maps, over) in enumerate(columns, 1):
-            show_image(axes[row, place], maps[row], extent=extent, cmap="viridis")
-            if over:
-                axes[row, place].images[0].remove()
-                masked = _masked(looked.images[row], maps[row])
-                show_image(axes[row, place], masked, extent=extent)
+            shown = _masked(looked.images[row], maps[row]) if over else maps[row]
+            show_image(axes[row, place], shown, extent=extent, cmap="viridis")
     for place, name in enumerate(["image", *(name for name, *_ in columns)]):
         axes[0, place].set_title(name, fontsize=10)
     save(figure, path)

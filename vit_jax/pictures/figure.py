@@ -15,6 +15,11 @@ class CannotDrawError(Exception):
     """What a picture would show is not there; the message says why, in a few words."""
 
 
+def in_one_line(error: Exception) -> str:
+    """Returns the kind of an error and what it says, cut short."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 def new_figure(width: float | int, height: float | int, title: str) -> Any:
     """Returns an empty figure of so many inches."""
     # Without pyplot: no window system is looked for, and no global state is kept.

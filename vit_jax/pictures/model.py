@@ -14,7 +14,7 @@ from vit_jax.grids import Grid
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.pictures.album import Album
 from vit_jax.pictures.attention import Looked, draw_attention, draw_distances, look
-from vit_jax.pictures.figure import CannotDrawError
+from vit_jax.pictures.figure import CannotDrawError, in_one_line
 from vit_jax.pictures.filters import draw_filters
 from vit_jax.pictures.positions import draw_positions, positions_of
 
@@ -73,13 +73,10 @@ def _draw_attention(
         if images is None:
             raise CannotDrawError("give images")
         looked = look(model, variables, preprocess, images)
-    except CannotDrawError as error:
-        album.leave_out(ATTENTION, str(error))
-        album.leave_out(DISTANCES, str(error))
-        return
     except Exception as error:  # memory that does not suffice, a model of the user's own
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        album.leave_out(ATTENTION, reason)
+        reason = str(error) if isinstance(error, CannotDrawError) else in_one_line(error)
+        for heading in (ATTENTION, DISTANCES):
+            album.leave_out(heading, reason)
         return
     album.draw(
         "attention.png",

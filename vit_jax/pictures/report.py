@@ -15,6 +15,7 @@ from vit_jax.pictures.album import Album, Picture
 from vit_jax.pictures.confusion import draw_confusion
 from vit_jax.pictures.curves import draw_curves
 from vit_jax.pictures.examples import draw_examples, least_sure, pixels_of, worst_mistakes
+from vit_jax.pictures.figure import in_one_line
 from vit_jax.pictures.model import draw_model
 from vit_jax.pictures.page import Table, write_page
 from vit_jax.scores import Outcomes, to_json
@@ -47,8 +48,7 @@ def draw_report(
     try:
         _draw_all(place, experiment, outcomes, variables)
     except Exception as error:  # an image that is gone, a full disk: the run is done all the same
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        logger.warning("the report could not be written: %s", reason)
+        logger.warning("the report could not be written: %s", in_one_line(error))
 
 
 def _draw_all(
