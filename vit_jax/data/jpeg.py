@@ -17,8 +17,8 @@ _METADATA, _ADOBE, _SCAN = 0xE1, 0xEE, 0xDA
 _FRAMES, _BASELINE = (0xC0, 0xC1, 0xC2), (0xC0, 0xC1)
 # Where a frame's header tells bits, height and width (two bytes each), and the parts of a colour.
 _BITS, _HEIGHT, _WIDTH, _PARTS = 4, 5, 7, 9
-# Chroma is smoothed over the rows beside it: as many more as leave the last one wanted untouched.
-_MARGIN = 16
+# Chroma is smoothed with the row beside it, so one more leaves the last one wanted untouched.
+_MARGIN = 1
 
 
 @dataclasses.dataclass(frozen=True)
