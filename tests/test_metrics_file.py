@@ -1,11 +1,13 @@
 """Metrics on a disk that takes no more: no line is lost, none is half written, none comes twice."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from vit_jax import metrics_file
 from vit_jax.errors import CheckpointError
 from vit_jax.metrics_file import MetricsFile, read_metrics
 
@@ -36,12 +38,12 @@ def test_lines_wait_for_the_disk_and_none_is_cut(
         file.write(2, {"loss": 0.25})
         file.write(3, {"loss": 0.125})
         assert path.read_text() == '{"step": 1, "loss": 0.5}\n'
-        assert [line["step"] for line in file.waiting] == [2, 3]
+        assert [line["step"] for line in file.secured()] == [2, 3]
         with pytest.raises(CheckpointError, match=r"metrics\.jsonl cannot be written"):
             file.finish()
     assert len(caplog.messages) == 1, "it is said once"
     file.write(4, {"loss": 0.0625})
-    assert (_steps(path), file.waiting) == ([1, 2, 3, 4], [])
+    assert (_steps(path), file.secured()) == ([1, 2, 3, 4], [])
     file.finish()
     with no_file_beyond(path.stat().st_size):
         file.write(5, {"loss": 0.0})
@@ -63,6 +65,22 @@ def test_a_run_that_goes_on_has_the_lines_that_waited(tmp_path: Path) -> None:
     assert _steps(path) == [3, 4, 5]
 
 
+def test_lines_that_may_not_be_on_the_disk_itself_belong_into_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path) -> None:
+        raise OSError(errno.EIO, path.name)
+
+    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    for step in (1, 2):
+        file.write(step, {"loss": 0.5})
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics_file, "sync", fails)
+        assert [line["step"] for line in file.secured()] == [1, 2]
+    file.write(3, {"loss": 0.5})
+    assert file.secured() == []
+
+
 def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.mkdir()
@@ -72,4 +90,4 @@ def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     file = MetricsFile(path, 0)
     path.mkdir()
     file.write(1, {"loss": 0.5})
-    assert [line["step"] for line in file.waiting] == [1]
+    assert [line["step"] for line in file.secured()] == [1]

@@ -1,5 +1,6 @@
 """`metrics.jsonl`: what a run measured, each step once, whatever happens to the run or the disk."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -8,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vit_jax.checkpoints.atomic import replacing
+from vit_jax.checkpoints.integrity import sync
 from vit_jax.errors import CheckpointError
 from vit_jax.trackers import Tracker
 
@@ -45,7 +48,8 @@ class MetricsFile:
         trackers: Sequence[Tracker] = (),
     ):
         self._path, self._trackers = path, trackers
-        self._waiting: list[Record] = []
+        self._waiting: list[Record] = []  # not written yet
+        self._written: list[Record] = []  # but perhaps not on the disk itself
         self._told = False
         if path is not None and (path.exists() or waiting):
             self._start(path, step, waiting)
@@ -54,17 +58,20 @@ class MetricsFile:
         found = read_metrics(path) if path.exists() else []
         kept = [line for line in found if line["step"] <= step]
         kept += [line for line in waiting if line not in kept]
-        partial = path.with_suffix(".jsonl.part")
-        try:
-            partial.write_text("".join(map(_text, kept)))
-            partial.replace(path)
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be written ({error.strerror})") from error
+        with replacing(path) as file:
+            file.write("".join(map(_text, kept)).encode())
 
-    @property
-    def waiting(self) -> list[Record]:
-        """The lines that could not be written yet."""
-        return list(self._waiting)
+    def secured(self) -> list[Record]:
+        """Flushes the lines onto the disk itself, and returns those that may not be there.
+
+        A checkpoint takes them along: neither a full disk nor a power cut leaves a gap before it.
+        """
+        if self._path is not None and self._written:
+            with contextlib.suppress(OSError):
+                sync(self._path)
+                sync(self._path.parent)
+                self._written.clear()
+        return [*self._written, *self._waiting]
 
     def write(
         self,
@@ -119,6 +126,7 @@ class MetricsFile:
             except OSError:
                 file.truncate(end)
                 raise
+        self._written += self._waiting
         self._waiting.clear()
         self._told = False
 

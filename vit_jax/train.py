@@ -144,7 +144,7 @@ def loop(
             stopping = run.stopping(step)
             if due(step, config.checkpoint_every, total) or stopping:
                 with recorder.paused():
-                    told = {"scores": scores, "waiting_metrics": file.waiting}
+                    told = {"scores": scores, "waiting_metrics": file.secured()}
                     saving.save(step, state, run.metadata() | run.sealed(state) | told)
             if stopping:
                 break

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax import config as configs
+from vit_jax.checkpoints.atomic import replacing
+from vit_jax.checkpoints.integrity import sync
 from vit_jax.config import Config, as_tuple, check_known, differences, flatten, to_json
 from vit_jax.errors import CheckpointError, ConfigError, nearest
 from vit_jax.settings import FIXED, FROM_DATA, FROM_WEIGHTS, HARMLESS, KEYS
@@ -79,6 +81,7 @@ class Workdir:
         if noted:
             with self.changes.open("a") as file:
                 file.write(json.dumps({"step": step, "settings": noted}) + "\n")
+            sync(self.changes)
         self.write_config(config)
 
     def inherited(self, config: Config) -> Config:
@@ -103,10 +106,9 @@ class Workdir:
         return configs.changed(config, taken)
 
     def write_config(self, config: Config) -> None:
-        """Writes `config.json`, whole or not at all."""
-        partial = self.config.with_suffix(".json.part")
-        partial.write_text(to_json(config))
-        partial.replace(self.config)
+        """Writes `config.json`, whole or not at all, and onto the disk itself."""
+        with replacing(self.config) as file:
+            file.write(to_json(config).encode())
 
     def settings(self) -> dict[str, Any]:
         """Returns {"pp.crop": 224, …} of the run; what is newer than it had its default then."""

@@ -104,8 +104,8 @@ class WorkdirLock:
             self._ended.set()
             # The file stays: were it deleted, a third writer could lock a new file of its name
             # while a second one still holds the old.
-            self._file.truncate(0)
-            self._file.close()
+            with self._file, contextlib.suppress(OSError):  # a disk that has turned read-only
+                self._file.truncate(0)
             self._file = None
 
     def _sign(self, file: IO[str]) -> None:
