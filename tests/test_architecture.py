@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "vit_jax"
 FLOORS = (
     (
         *("errors", "grids", "trees", "fingerprint", "cache", "compile_cache", "memory"),
-        *("processes", "ending", "signals", "output"),
+        *("processes", "ending", "watchdog", "signals", "output"),
         *("settings", "config", "recipes", "recipe_words"),
     ),
     ("models",),

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 
@@ -27,7 +28,7 @@ _LOST = re.compile(
 )
 # An error that all processes share is told by each: the others need process 0 while they do.
 _LINGER = 3.0  # seconds
-_ADVICE = "start all processes with the same command again: they go on from the last checkpoint"
+ADVICE = "start all processes with the same command again: they go on from the last checkpoint"
 
 _leaving = threading.Lock()  # taken by whoever ends this process, and never given back
 
@@ -45,7 +46,7 @@ def alone_on_failure() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
-        _leave(error)
+        leave(error)
 
 
 @contextlib.contextmanager
@@ -60,7 +61,7 @@ def at_once_on_loss() -> Iterator[None]:
         shared = isinstance(error, VitJaxError) and not isinstance(error, DataError)
         if shared or not jax.distributed.is_initialized():
             raise
-        _leave(error)
+        leave(error)
 
 
 def is_loss(error: BaseException) -> bool:
@@ -69,13 +70,13 @@ def is_loss(error: BaseException) -> bool:
     return not ours and _LOST.search(str(error)) is not None
 
 
-def _leave(error: BaseException) -> None:
+def leave(error: BaseException) -> NoReturn:
     """Prints an error as the command line would, and ends without waiting for the others."""
     if not _leaving.acquire(blocking=False):
         time.sleep(60)  # another thread is about to end the process
     code = 1
     if is_loss(error):
-        error = LostProcessError(f"another process of the job does not answer; {_ADVICE}")
+        error = LostProcessError(f"another process of the job does not answer; {ADVICE}")
     if isinstance(error, VitJaxError):
         print(f"vit_jax: error: {error}", file=sys.stderr)
         code = error.exit_code
@@ -102,7 +103,7 @@ def catch_aborts(seconds: int) -> None:
         return
     line = (
         "vit_jax: error: another process of the job is gone, or gave no sign of life for "
-        f"{seconds} s (JAX's own lines above say which); {_ADVICE}\n"
+        f"{seconds} s (JAX's own lines above say which); {ADVICE}\n"
     ).encode()
 
     def end(_: int) -> None:

@@ -13,6 +13,7 @@ from vit_jax.experiment import Arrays, check_classes, evaluation_feed, open_spli
 from vit_jax.mesh import make_mesh, replicated, with_split_batch
 from vit_jax.pretrained import Trained
 from vit_jax.scores import Outcomes, gathered
+from vit_jax.watchdog import watched
 
 
 class Evaluator:
@@ -45,7 +46,7 @@ class Evaluator:
         A few numbers an example cross to the host, and are added there as exact counts and in
         double precision: scores depend neither on the batch nor on the devices.
         """
-        made = (self.rows(variables, batch) for batch in self._feed.evaluation())
+        made = (self.rows(variables, batch) for batch in watched(self._feed.evaluation()))
         # One ahead: were all dispatched at once, the whole split's images would queue in memory.
         fetched = [jax.device_get(rows) for rows in ahead(made, 1)]
         return gathered(fetched, len(self._feed.source.class_names), self._feed.scored)

@@ -11,7 +11,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from vit_jax import output
+from vit_jax import output, watchdog
 from vit_jax.metrics_file import MetricsFile
 from vit_jax.scores import describe
 
@@ -166,6 +166,7 @@ class Recorder:
             if batch is None:
                 return
             self._speed.count(self._batch, time.perf_counter() - start)
+            watchdog.alive()
             yield batch
 
     def push(self, step: int, measured: Mapping[str, jax.Array]) -> None:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vit_jax import ending
+from vit_jax import ending, watchdog
 from vit_jax.errors import ConfigError, VitJaxError
 
 _NONE, _FAILED = -1, -2
@@ -28,6 +28,7 @@ def join(
     process: int | None = None,
     patience: int = 300,
     heartbeat: int = 60,
+    stall: int = 1800,
 ) -> None:
     """Makes this process one of a job; to be called before JAX has looked for devices.
 
@@ -42,6 +43,7 @@ def join(
         that says so.
       heartbeat: seconds without a sign of life after which a process is taken for dead, and all
         others end (exit code 5).
+      stall: seconds without a step after which each process ends (exit code 5): one of them hangs.
 
     Raises:
       ConfigError: some but not all of the first three are given, or no cluster is found.
@@ -60,6 +62,8 @@ def join(
         raise ConfigError(f"--patience={patience}: must be at least 1 second")
     if heartbeat < 5:
         raise ConfigError(f"--heartbeat={heartbeat}: must be at least 5 seconds")
+    if stall < 1:
+        raise ConfigError(f"--stall={stall}: must be at least 1 second")
     message = f"after {patience} s {_missing(*given)}; start all within that time, or give a "
     message += "longer --patience"
     # JAX's own limit ends the process with a trace of its C++ stack: ours comes before.
@@ -81,6 +85,7 @@ def join(
             "--processes=N and --process=I, the same coordinator to all"
         ) from error
     ending.catch_aborts(heartbeat)
+    watchdog.start(stall)
 
 
 def bound(coordinator: str | None) -> str | None:

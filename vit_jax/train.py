@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 
-from vit_jax import memory, processes, trackers
+from vit_jax import memory, processes, trackers, watchdog
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
@@ -89,6 +89,7 @@ def train(
             checks = run.checks(place.digests if is_first else None, step)
             with tracking(config, place, step, is_first, run.waiting_metrics) as file:
                 result, state = loop(run, state, file, console, checks)
+    watchdog.dismiss()
     if is_first:
         variables = state.eval_variables() if result.outcomes else None
         draw_report(place, experiment, result.outcomes, variables)

@@ -34,6 +34,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="silence after which a process counts as dead, and all end (default 60)",
     )
+    parser.add_argument(
+        "--stall",
+        type=int,
+        default=1800,
+        metavar="SECONDS",
+        help="time without a step after which all end: one hangs (default 1800)",
+    )
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -46,7 +53,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.distributed or explicit != (None, None, None):
         from vit_jax import processes
 
-        processes.join(*explicit, options.patience, options.heartbeat)
+        processes.join(*explicit, options.patience, options.heartbeat, options.stall)
     from vit_jax.ending import alone_on_failure
     from vit_jax.train import train
 
