@@ -20,6 +20,7 @@ FLOORS = (
     (
         *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "scores", "nonfinite"),
         *("loggers", "tables", "workdir", "comparison", "trackers", "provenance", "resuming"),
+        "contrastive",
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
