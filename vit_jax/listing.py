@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 from vit_jax.checkpoints import catalogue
+from vit_jax.models.lit import LitModel
 from vit_jax.models.summary import Layer, compiled_flops, summarize
 from vit_jax.models.zoo import canonical_name, create_model, list_models
 from vit_jax.recipes import shipped
@@ -27,7 +28,10 @@ def print_model(name: str, size: tuple[int, int], num_classes: int) -> None:
     """
     model = create_model(name, num_classes)
     summary = summarize(model, size)
-    title = f"{canonical_name(name)}  {size[0]}×{size[1]} px, {num_classes} classes"
+    gives = f"{num_classes} classes"
+    if isinstance(model, LitModel):
+        gives = f"texts of {model.pp['max_len']} tokens"
+    title = f"{canonical_name(name)}  {size[0]}×{size[1]} px, {gives}"
     rows = table(title, ["layer"], ["output", "parameters", "GFLOP"])
     for layer in summary.layers:
         rows.add_row(*_cells(layer))
