@@ -18,7 +18,17 @@ FLOORS = (
     ),
     ("models",),
     (
-        *("checkpoints", "data", "optim", "mesh", "metrics", "metrics_file", "scores", "nonfinite"),
+        *(
+            "checkpoints",
+            "data",
+            "text",
+            "optim",
+            "mesh",
+            "metrics",
+            "metrics_file",
+            "scores",
+            "nonfinite",
+        ),
         *("loggers", "tables", "workdir", "comparison", "trackers", "provenance", "resuming"),
         "contrastive",
     ),
@@ -33,7 +43,10 @@ FLOORS = (
     ("commands", "main", "__init__"),
 )
 # Neither may know the other, though one stands above.
-STRANGERS = {("data", "models"), ("checkpoints", "models"), ("checkpoints", "data")}
+STRANGERS = {("data", "models"), ("checkpoints", "models"), ("checkpoints", "data")} | {
+    ("text", "models"),
+    ("text", "data"),
+}
 
 MAX_FILE_LINES = 300
 MAX_BODY_LINES = 50
