@@ -30,6 +30,7 @@ FLOORS = (
             "nonfinite",
         ),
         *("loggers", "tables", "workdir", "comparison", "trackers", "provenance", "resuming"),
+        "contrastive",
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),

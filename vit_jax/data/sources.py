@@ -103,7 +103,7 @@ class FileSource:
 
     def __getitem__(self, index: int) -> tuple[bytes, int]:
         try:
-            return _content(self.name(index)), int(self.labels[index])
+            return content(self.name(index)), int(self.labels[index])
         except OSError as error:
             raise DataError(f"{self.name(index)}: cannot be read: {error.strerror}") from error
 
@@ -111,7 +111,7 @@ class FileSource:
         return str(self.paths[index])
 
 
-def _content(path: str) -> bytes:
+def content(path: str) -> bytes:
     """Reads a file with no object in between, which counts where images are small."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
