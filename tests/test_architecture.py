@@ -29,11 +29,21 @@ FLOORS = (
             "scores",
             "nonfinite",
         ),
-        *("loggers", "tables", "workdir", "comparison", "trackers", "provenance", "resuming"),
+        *(
+            "loggers",
+            "tables",
+            "workdir",
+            "recall",
+            "comparison",
+            "trackers",
+            "provenance",
+            "resuming",
+        ),
         "contrastive",
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
+        *("embeddings", "image_text", "zeroshot", "retrieval"),
         *("origin", "pretrained", "finetune", "release"),
     ),
     (
