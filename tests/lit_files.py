@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from tests.data import pictures
 from tests.models.running import QUICK
@@ -65,8 +66,7 @@ def write(folder: Path, text_model: str = "bert") -> Path:
     vocabulary = vocabularies.bert() if bert else vocabularies.sentencepiece()
     size = 17
     if not bert:
-        import sentencepiece
-
+        sentencepiece: Any = pytest.importorskip("sentencepiece", reason="the extra lit")
         size = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.content).vocab_size()
     lit = model(text_model, size)
     folder.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ FLOORS = (
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
-        *("embeddings", "image_text", "zeroshot", "retrieval"),
+        *("embedders", "image_text", "zeroshot", "retrieval"),
         *("origin", "pretrained", "finetune", "release"),
     ),
     (

@@ -41,8 +41,8 @@ def test_ranks_are_those_of_sorting(monkeypatch, at_once, seed):
     assert found.images_of_texts.tolist() == of_texts
     for k in recall.AT:
         both = found.summary()
-        assert both[f"image_to_text_recall_at_{k}"] == np.mean(np.array(of_images) < k)
-        assert both[f"text_to_image_recall_at_{k}"] == np.mean(np.array(of_texts) < k)
+        assert both[f"image_to_text_recall_{k}"] == np.mean(np.array(of_images) < k)
+        assert both[f"text_to_image_recall_{k}"] == np.mean(np.array(of_texts) < k)
 
 
 def test_pairs_that_are_alike_are_found_first():

@@ -57,7 +57,7 @@ def test_the_command_line(place, capsys):
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["images"], found["texts"]) == (11, 21)
-    assert 0 <= found["image_to_text_recall_at_1"] <= found["image_to_text_recall_at_10"] <= 1
+    assert 0 <= found["image_to_text_recall_1"] <= found["image_to_text_recall_10"] <= 1
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("image → text  recall @1 ")

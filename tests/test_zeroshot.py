@@ -42,7 +42,7 @@ def source(place):
 def reference(lit, source) -> Any:
     """Logits (n, k) by NumPy, from embeddings made one by one."""
     embed = jax.jit(lit.model.apply)
-    texts: dict[str, Any] = {}
+    texts: dict[tuple[str, str], Any] = {}
     for name in lit_files.CLASSES:
         for template in TEMPLATES_2:
             tokens = lit.tokenizer([template.replace("{}", name)]).tokens

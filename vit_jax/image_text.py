@@ -17,7 +17,7 @@ from vit_jax.config import Config
 from vit_jax.data.pipeline import Feed, Loading
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
-from vit_jax.embeddings import TextEmbedder
+from vit_jax.embedders import TextEmbedder
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.mesh import batch_sharding, batch_shards
 from vit_jax.models.lit import LitModel

@@ -30,7 +30,7 @@ class Ranks:
         """Returns recall at 1, 5 and 10 both ways: the share of ranks below that."""
         both = {"image_to_text": self.texts_of_images, "text_to_image": self.images_of_texts}
         return {
-            f"{way}_recall_at_{k}": float((ranks < k).mean())
+            f"{way}_recall_{k}": float((ranks < k).mean())
             for way, ranks in both.items()
             for k in AT
         }
@@ -72,7 +72,7 @@ def describe(scores: dict[str, float]) -> str:
     """Returns the recalls of a summary in words, a line each way."""
     lines = []
     for way, words in (("image_to_text", "image → text"), ("text_to_image", "text → image")):
-        recalls = (f"@{k} {100 * scores[f'{way}_recall_at_{k}']:6.2f} %" for k in AT)
+        recalls = (f"@{k} {100 * scores[f'{way}_recall_{k}']:6.2f} %" for k in AT)
         lines.append(f"{words}  recall {'  '.join(recalls)}")
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from vit_jax.data.pairs import PairSource
-from vit_jax.embeddings import ImageEmbedder
+from vit_jax.embedders import ImageEmbedder
 from vit_jax.image_text import ImageText, embed_texts, feed_of, on_devices
 from vit_jax.memory import explained
 from vit_jax.mesh import make_mesh, replicated

@@ -33,7 +33,8 @@ class ZeroShot(nn.Module):
     def __call__(self, images: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b k"]:
         """Returns float32 logits."""
         nn.share_scope(self, self.lit)
-        zimg, _, temperature = self.lit(images, train=train)
+        found: Any = self.lit(images, train=train)
+        zimg, _, temperature = found
         classes: Any = self.get_variable("classes", "embeddings")
         return temperature[0] * jax.numpy.matmul(zimg, classes.T, precision="highest")
 

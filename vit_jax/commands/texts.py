@@ -120,9 +120,10 @@ def _open(options: argparse.Namespace) -> tuple[Any, str, str]:
     from vit_jax.image_text import open_image_text
 
     lit = open_image_text(options.checkpoint, options.vocabulary, crop=options.crop)
-    if options.dataset is not None or lit.config is None:
+    own: Any = lit.config
+    if options.dataset is not None:
         return lit, options.dataset, options.split or "test"
-    return lit, lit.config.dataset, options.split or lit.config.pp.test
+    return lit, own.dataset, options.split or own.pp.test
 
 
 def _lost(clipped: int) -> str:

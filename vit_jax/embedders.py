@@ -1,6 +1,7 @@
 """Embeddings of many images and texts by a LiT model: each once, over all devices and processes."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,8 @@ from vit_jax.models.lit import LitModel
 TEXTS_AT_ONCE = 256
 
 
-class ImageEmbeddings(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ImageEmbeddings:
     """Images of a split that could be read, in its order.
 
     Attributes:
