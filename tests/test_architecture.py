@@ -34,6 +34,7 @@ FLOORS = (
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
+        *("captions", "pair_model", "pair_experiment", "pair_scores", "embeddings", "tasks"),
         *("origin", "pretrained", "finetune", "release"),
     ),
     (

@@ -10,16 +10,17 @@ from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
 from vit_jax.ending import at_once_on_loss
-from vit_jax.experiment import Arrays, Experiment, build
+from vit_jax.experiment import Arrays, Experiment
 from vit_jax.finetune import settled
 from vit_jax.loggers import Check, Console, Recorder
 from vit_jax.metrics_file import MetricsFile, Record, last_step
 from vit_jax.pictures.report import draw_report
 from vit_jax.run import Run
 from vit_jax.saving import Saving
-from vit_jax.scores import Outcomes, score_line
+from vit_jax.scores import score_line
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
+from vit_jax.tasks import Scored, build
 from vit_jax.workdir import Workdir, shown
 
 
@@ -28,12 +29,12 @@ class Result:
     """How a run ended: steps taken, what became of the test images (None if stopped early)."""
 
     step: int
-    outcomes: Outcomes | None
+    outcomes: Scored | None
     exit_code: int = 0
 
     @property
     def scores(self) -> dict[str, float] | None:
-        """Test scores, as `Outcomes.summary` gives them; None if stopped early."""
+        """Test scores, as `summary` of the outcomes gives them; None if stopped early."""
         return self.outcomes and self.outcomes.summary()
 
 
@@ -89,6 +90,7 @@ def train(
             checks = run.checks(place.digests if is_first else None, step)
             with tracking(config, place, step, is_first, run.waiting_metrics) as file:
                 result, state = loop(run, state, file, console, checks)
+    experiment = run.experiment
     if is_first:
         variables = state.eval_variables() if result.outcomes else None
         draw_report(place, experiment, result.outcomes, variables)
@@ -156,7 +158,7 @@ def loop(
     return Result(step, outcomes or evaluated(run, state)), state
 
 
-def evaluated(run: Run, state: TrainState) -> Outcomes:
+def evaluated(run: Run, state: TrainState) -> Scored:
     """Returns what a state makes of the test images; ConfigError if memory does not suffice."""
     with memory.for_evaluation(run.experiment.config):
         return run.evaluate(state.eval_variables())
