@@ -16,8 +16,8 @@ TEXT: the text tower, `tiny` (4 layers, width 192), `small` (6, 384) or `base` (
 
 AdamW at 1e-3, cosine, 20 epochs of batches of 256, softmax over the batch, temperature from 10;
 images are not augmented, so that what the image tower makes of each is computed once and kept.
-After Zhai et al., "LiT: Zero-Shot Transfer with Locked-image text Tuning", arXiv:2111.07991. What is
-evaluated is zero-shot accuracy where there are classes, else recall of captions and images.
+After Zhai et al., "LiT: Zero-Shot Transfer with Locked-image text Tuning", arXiv:2111.07991.
+Evaluations give zero-shot accuracy where there are classes, else recall of captions and images.
 
 Score, hardware and time: configs/README.md.
 """

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
@@ -36,13 +37,25 @@ class Texts:
     train: PairSource
     test: PairSource
 
+    def metadata(self) -> dict[str, Any]:
+        """Returns what a checkpoint says of the texts."""
+        vocabulary = {"kind": self.tokenizer.vocabulary.kind}
+        if self.tokenizer.vocabulary.content:
+            vocabulary["sha256"] = self.tokenizer.vocabulary.digest
+        return {"vocab_size": self.tokenizer.vocab_size, "vocabulary": vocabulary}
 
-def open_texts(config: Config, arrays: Mapping[str, Source] | None = None) -> Texts:
+
+def open_texts(
+    config: Config,
+    arrays: Mapping[str, Source] | None = None,
+    vocabulary: Path | None = None,
+) -> Texts:
     """Opens the tokenizer and the pairs that a config describes.
 
     Args:
       config: all settings.
       arrays: {split: source} where `config.dataset` is "arrays"; its captions are made of classes.
+      vocabulary: a copy of the tokenizer's file, which is taken where it exists.
 
     Raises:
       ConfigError, DataError, CheckpointError: what does not exist, or cannot be read.
@@ -55,14 +68,17 @@ def open_texts(config: Config, arrays: Mapping[str, Source] | None = None) -> Te
             return open_class_pairs(config.dataset, split, templates, arrays, *places)
         return open_pairs(config.dataset, split, *places)
 
-    return Texts(make_tokenizer(config), templates, opened(config.pp.train), opened(config.pp.test))
+    tokenizer = make_tokenizer(config, vocabulary)
+    return Texts(tokenizer, templates, opened(config.pp.train), opened(config.pp.test))
 
 
-def make_tokenizer(config: Config) -> Tokenizer:
-    """Returns the tokenizer of `text.tokenizer` and `text.vocabulary`."""
+def make_tokenizer(config: Config, vocabulary: Path | None = None) -> Tokenizer:
+    """Returns the tokenizer of `text.tokenizer` and `text.vocabulary`, or of a copy of its file."""
     text = config.text
     if text.tokenizer == "bytes":
         return ByteTokenizer(text.max_len)
+    if vocabulary is not None and vocabulary.is_file():
+        return open_tokenizer(text.tokenizer, vocabulary, text.max_len)
     return open_tokenizer(text.tokenizer, text.vocabulary, text.max_len)
 
 

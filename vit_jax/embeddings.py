@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import logging
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -18,15 +18,16 @@ from vit_jax.experiment import Experiment
 from vit_jax.mesh import replicated
 from vit_jax.pair_scores import Towers
 
-logger = logging.getLogger("vit_jax")
 
-
-def embedded(experiment: Experiment, variables: trees.Tree) -> Experiment:
+def embedded(
+    experiment: Experiment, variables: trees.Tree, say: Callable[[str], None]
+) -> Experiment:
     """Returns the experiment with vectors in the place of the images of both splits.
 
     Args:
       experiment: of a run whose image tower is locked, and whose images nothing alters.
       variables: of its model.
+      say: tells a person what takes a while.
 
     Raises:
       DataError: an image that cannot be read, unless the settings skip it; or none can.
@@ -34,8 +35,16 @@ def embedded(experiment: Experiment, variables: trees.Tree) -> Experiment:
     towers, weights = Towers(experiment), _weights(experiment, variables)
     feeds = {}
     for name in ("train", "test"):
-        feed = getattr(experiment, name)
-        feeds[name] = EmbeddedFeed(feed, _vectors(towers, feed, variables, weights))
+        feed: Feed = getattr(experiment, name)
+        content = stamp(feed.source)
+        key = hashlib.sha256(f"{weights}|{content}".encode()).hexdigest()[:32]
+        file = f"embeddings/{key}.npz" if content is not None else None
+        found = _known(file)
+        if found is None:
+            say(f"{name}: {len(feed.source):,} images, computing their vectors once")
+            found = _computed(towers, feed, variables)
+            _keep(file, found)
+        feeds[name] = EmbeddedFeed(feed, found)
     return dataclasses.replace(experiment, **feeds)
 
 
@@ -60,22 +69,18 @@ def _digest(tree: trees.Tree) -> str:
     return trees.digest(jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree))
 
 
-def _vectors(towers: Towers, feed: Feed, variables: trees.Tree, weights: str) -> Vectors:
-    """Returns the vectors of a split from the cache, or computes them and puts them there."""
-    content = stamp(feed.source)
-    key = hashlib.sha256(f"{weights}|{content}".encode()).hexdigest()[:32]
-    name = f"embeddings/{key}.npz"
-    known = cache.read_arrays(name) if content is not None else None
-    # Computing takes all processes: where one lacks them, all compute.
-    lacking = processes.largest(int(known is None))
-    if known is not None and not lacking:
-        return Vectors(known["values"], known["readable"])
-    logger.info("%s images: computing their vectors, once", f"{len(feed.source):,}")
-    found = _computed(towers, feed, variables)
-    if content is not None and processes.is_first():
-        arrays = {"values": found.values, "readable": found.readable}
-        cache.write_arrays(name, arrays)
-    return found
+def _known(file: str | None) -> Vectors | None:
+    """Returns what was computed before, if every process has it: computing takes all of them."""
+    known = cache.read_arrays(file) if file is not None else None
+    if processes.largest(int(known is None)):
+        return None
+    assert known is not None
+    return Vectors(known["values"], known["readable"])
+
+
+def _keep(file: str | None, found: Vectors) -> None:
+    if file is not None and processes.is_first():
+        cache.write_arrays(file, {"values": found.values, "readable": found.readable})
 
 
 def _computed(towers: Towers, feed: Feed, variables: trees.Tree) -> Vectors:

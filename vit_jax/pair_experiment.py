@@ -1,5 +1,7 @@
 """What a config of images with captions describes, built: devices, data and model."""
 
+from pathlib import Path
+
 import jax
 
 from vit_jax import trees
@@ -24,12 +26,15 @@ from vit_jax.pair_model import make_pair_model
 from vit_jax.settings import KEYS
 
 
-def build_pairs(config: Config, arrays: Arrays | None = None) -> Experiment:
+def build_pairs(
+    config: Config, arrays: Arrays | None = None, vocabulary: Path | None = None
+) -> Experiment:
     """Opens the devices, the data, the tokenizer and the model that a config describes.
 
     Args:
       config: all settings, with `task` "contrast".
       arrays: {split: source} where `config.dataset` is "arrays".
+      vocabulary: a copy of the tokenizer's file, which is taken where it exists.
 
     Raises:
       ConfigError, DataError, CheckpointError: what does not exist, or does not fit together.
@@ -38,7 +43,7 @@ def build_pairs(config: Config, arrays: Arrays | None = None) -> Experiment:
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     check_batch(config, mesh)
     preprocess = make_preprocess(config)
-    texts = open_texts(config, arrays)
+    texts = open_texts(config, arrays, vocabulary)
     model = make_pair_model(config, texts.tokenizer.vocab_size)
     tokens = CaptionTokens(texts.train, texts.tokenizer, config.seed)
     train, test = _sources(config, texts)

@@ -13,6 +13,7 @@ import numpy as np
 from vit_jax.data import imagenet
 from vit_jax.data.decoding import decode_pixels
 from vit_jax.errors import CheckpointError, DataError
+from vit_jax.models.lit import LitModel
 from vit_jax.pretrained import Pretrained, Trained, load_run, open_pretrained
 from vit_jax.workdir import is_run
 
@@ -46,6 +47,11 @@ def class_names(trained: Trained | Pretrained) -> Sequence[str]:
       CheckpointError: the weights have no head.
     """
     model: Any = trained.model
+    if isinstance(model, LitModel):
+        raise CheckpointError(
+            "the weights are of an image-text model, which tells classes by their names alone; "
+            "vit_jax evaluate --workdir=… scores it on the classes it was tuned with"
+        )
     if not model.num_classes:
         raise CheckpointError(
             "the weights have no head, so they tell no classes; fine-tune them, which gives one"

@@ -105,7 +105,7 @@ class Run:
           DataError: the checkpoint was trained on other data.
         """
         state = self._started(console, changed)
-        self.experiment = self.task.prepared(state)
+        self.experiment = self.task.prepared(state, console.say)
         if self.experiment is not self.task.experiment:
             self.evaluate = self.task.evaluator(self.experiment)
         return state
@@ -171,6 +171,7 @@ class Run:
             "preprocess": self.experiment.preprocess.to_dict(),
             "train_examples": len(self.experiment.train.source),
             "nonfinite": self._guard.counts(),
+            **(self.experiment.texts.metadata() if self.experiment.texts else {}),
             **provenance(self.experiment.config, self.experiment.mesh),
         }
 
@@ -201,6 +202,8 @@ class Run:
             where = "augmented on the host"
         elif train.resident:
             where = "on the device"
+        if self.task.precomputes:
+            where = "as vectors"
         return [
             ("model", f"{describe_model(self.experiment.model)}, {config.pp.crop} px"),
             ("starts from", weights_of(config) or "initial values"),

@@ -1,25 +1,29 @@
 """What a run learns: each task supplies the parts of the one loop that depend on it."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from vit_jax import trees
-from vit_jax.config import Config
+from vit_jax import memory, trees
+from vit_jax.config import Config, changed
 from vit_jax.contact_sheet import first_batch
 from vit_jax.contrastive import make_compare
 from vit_jax.embeddings import embedded
-from vit_jax.evaluate import Evaluator
+from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.experiment import Arrays, Experiment
 from vit_jax.experiment import build as build_classifier
 from vit_jax.finetune import starting_tower, starting_variables
+from vit_jax.mesh import replicated
 from vit_jax.models.lit import LitModel
 from vit_jax.pair_experiment import build_pairs, precomputed
 from vit_jax.pair_model import image_tower
 from vit_jax.pair_scores import Retrieval, Retrieved, ZeroShot
+from vit_jax.pretrained import Trained
 from vit_jax.scores import Outcomes
 from vit_jax.state import Beginning, TrainState
 from vit_jax.step import (
@@ -33,7 +37,7 @@ from vit_jax.step import (
 )
 
 Scored = Outcomes | Retrieved
-Score = Callable[[trees.Tree], Scored]
+Say = Callable[[str], None]  # tells a person a line
 _IMAGES = "img"  # the image tower, among the parameters
 
 
@@ -43,10 +47,12 @@ class Task(Protocol):
     Attributes:
       experiment: what the config describes.
       beginning: how the state begins.
+      precomputes: whether the images are made vectors before training.
     """
 
     experiment: Experiment
     beginning: Beginning
+    precomputes: bool
 
     def start(self) -> Mapping[str, trees.Tree] | None:
         """Returns the variables that are not initial values, as `fresh_state` takes them."""
@@ -56,8 +62,8 @@ class Task(Protocol):
         """Returns what a step makes smaller."""
         ...
 
-    def prepared(self, state: TrainState) -> Experiment:
-        """Returns the experiment as it is trained on, once the first state is there."""
+    def prepared(self, state: TrainState, say: Say) -> Experiment:
+        """Returns the experiment as it is trained on, once the first state is there; may `say`."""
         ...
 
     def evaluator(self, experiment: Experiment) -> Any:
@@ -75,7 +81,7 @@ class Classify:
     """To tell the classes of images."""
 
     def __init__(self, experiment: Experiment):
-        self.experiment, self.beginning = experiment, Beginning()
+        self.experiment, self.beginning, self.precomputes = experiment, Beginning(), False
 
     def start(self) -> Mapping[str, trees.Tree] | None:
         return starting_variables(self.experiment)
@@ -83,7 +89,7 @@ class Classify:
     def objective(self, settings: StepSettings) -> Objective:
         return classification(self.experiment.model, settings)
 
-    def prepared(self, state: TrainState) -> Experiment:
+    def prepared(self, state: TrainState, say: Say) -> Experiment:
         return self.experiment
 
     def evaluator(self, experiment: Experiment) -> Evaluator:
@@ -99,8 +105,8 @@ class Contrast:
     """To tell which captions belong to which images (arXiv:2111.07991)."""
 
     def __init__(self, experiment: Experiment):
-        self.experiment = experiment
-        config = experiment.config
+        self.experiment, config = experiment, experiment.config
+        self.precomputes = precomputed(config)
         values = {"t": float(np.log(config.temperature))}
         if config.loss == "sigmoid":
             values["b"] = config.pair_bias
@@ -141,11 +147,11 @@ class Contrast:
 
         return objective
 
-    def prepared(self, state: TrainState) -> Experiment:
+    def prepared(self, state: TrainState, say: Say) -> Experiment:
         """Returns the experiment with vectors for images, where they are computed before."""
-        if not precomputed(self.experiment.config):
+        if not self.precomputes:
             return self.experiment
-        return embedded(self.experiment, state.eval_variables())
+        return embedded(self.experiment, state.eval_variables(), say)
 
     def evaluator(self, experiment: Experiment) -> ZeroShot | Retrieval:
         return pair_evaluator(experiment)
@@ -160,6 +166,26 @@ def pair_evaluator(experiment: Experiment) -> ZeroShot | Retrieval:
     """Returns what scores an image-text model: on classes where captions are made of them."""
     assert experiment.texts is not None
     return ZeroShot(experiment) if experiment.texts.templates else Retrieval(experiment)
+
+
+def score_run(trained: Trained, arrays: Arrays | None = None) -> Scored:
+    """Scores a trained model on the test split of the config it was trained with.
+
+    Args:
+      trained: the model.
+      arrays: {"test": source} where that config's dataset is "arrays".
+
+    Raises:
+      ConfigError, DataError, CheckpointError: data or vocabulary are not there, or do not fit.
+    """
+    if trained.config.task == "classify":
+        return evaluate_run(trained, arrays)
+    config = trained.config
+    mesh = {"mesh.data": None, "mesh.fsdp": 1, "mesh.tensor": 1, "pp.train": config.pp.test}
+    experiment = build_pairs(changed(config, mesh), arrays, trained.workdir.vocabulary)
+    variables = jax.device_put(trained.variables, replicated(experiment.mesh))
+    with memory.for_evaluation(config):
+        return pair_evaluator(experiment)(variables)
 
 
 def _embed(
@@ -182,13 +208,22 @@ def _lit(experiment: Experiment) -> LitModel:
     return experiment.model
 
 
-def build(config: Config, arrays: Arrays | None = None) -> Experiment:
+def build(
+    config: Config, arrays: Arrays | None = None, vocabulary: Path | None = None
+) -> Experiment:
     """Opens the devices, the data and the model that a config describes; see `Experiment`.
+
+    Args:
+      config: all settings.
+      arrays: {split: source} where `config.dataset` is "arrays".
+      vocabulary: a copy of the tokenizer's file, which is taken where it exists.
 
     Raises:
       ConfigError, DataError, CheckpointError: what does not exist, or does not fit together.
     """
-    return (build_pairs if config.task == "contrast" else build_classifier)(config, arrays)
+    if config.task == "contrast":
+        return build_pairs(config, arrays, vocabulary)
+    return build_classifier(config, arrays)
 
 
 def task_of(experiment: Experiment) -> Task:

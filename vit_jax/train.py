@@ -68,7 +68,8 @@ def train(
     console = console or Console(quiet=not is_first)
     config = place.inherited(config)
     differing = place.check(config, changed)
-    experiment = build(config if place.config.exists() else settled(config), arrays)
+    given = config if place.config.exists() else settled(config)
+    experiment = build(given, arrays, place.vocabulary)
     config = experiment.config
     processes.check_agreed("settings", to_json(config))
     processes.check_agreed(config.dataset, experiment.data())
@@ -87,6 +88,8 @@ def train(
                 console.say(f"settings changed: {shown(differing)}")
             if is_first:
                 place.adopt(config, step, differing)
+                if experiment.texts is not None:
+                    place.keep_vocabulary(experiment.texts.tokenizer.vocabulary.content)
             checks = run.checks(place.digests if is_first else None, step)
             with tracking(config, place, step, is_first, run.waiting_metrics) as file:
                 result, state = loop(run, state, file, console, checks)
@@ -188,5 +191,7 @@ def say_end(
     console.say(f"report      {workdir}/report/index.html")
     if scores is None:
         console.say("resume      the same command again")
+    elif experiment.texts is not None:
+        console.say(f"evaluate    vit_jax evaluate --workdir={workdir}")
     else:
         console.say(f"predict     vit_jax predict --checkpoint={workdir} IMAGE…")
