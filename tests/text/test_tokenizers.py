@@ -80,7 +80,7 @@ def test_lines_of_any_system(line_end, mark):
 
 
 def test_sentence_pieces_end_with_the_end_token(pieces):
-    import sentencepiece
+    sentencepiece: Any = pytest.importorskip("sentencepiece")
 
     model = sentencepiece.SentencePieceProcessor(model_proto=pieces.content)
     texts = ["a photo of a cat", "", "Naïve 猫 😀", "fox", "the quick brown fox jumps over"]
