@@ -32,6 +32,7 @@ from vit_jax.origin import (
     of_model,
     shapes_of,
 )
+from vit_jax.pair_model import make_pair_model
 from vit_jax.recipes import merge
 from vit_jax.workdir import Workdir, find_run, is_run
 
@@ -45,7 +46,8 @@ class Trained:
     """A trained model.
 
     Attributes:
-      model: `model.apply(variables, images, train=False)` → logits (b, k).
+      model: `model.apply(variables, images, train=False)` → logits (b, k); of a run on images with
+        captions, a `LitModel`.
       variables: `params` (the running average where the run kept one) and `batch_stats`.
       preprocess: what the model expects of its images.
       class_names: names of the k classes, in the order of the logits.
@@ -82,11 +84,14 @@ def load_run(path: str | Path) -> Trained:
     config = merge(default_config(), metadata["config"], origin=str(workdir.checkpoints))
     names = tuple(metadata["class_names"])
     variables = {
-        "params": state.get("ema") or state["params"],
+        "params": {**state["params"], **(state.get("ema") or {})},
         "batch_stats": state.get("batch_stats", {}),
     }
+    is_pair = config.task == "contrast"
     return Trained(
-        make_model(config, len(names)),
+        make_pair_model(config, metadata["vocab_size"])
+        if is_pair
+        else make_model(config, len(names)),
         variables,
         Preprocess.from_dict(metadata["preprocess"]),
         names,

@@ -25,6 +25,7 @@ class Workdir:
         self.changes = self.root / "changes.jsonl"
         self.checkpoints = self.root / "checkpoints"
         self.report = self.root / "report"
+        self.vocabulary = self.root / "vocabulary"
 
     def check(self, config: Config, changed: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
         """Compares settings with those of the run that the folder belongs to, if there is one.
@@ -107,6 +108,13 @@ class Workdir:
         partial = self.config.with_suffix(".json.part")
         partial.write_text(to_json(config))
         partial.replace(self.config)
+
+    def keep_vocabulary(self, content: bytes) -> None:
+        """Copies the tokenizer's file, whole or not at all: the run then needs no other."""
+        if content and not self.vocabulary.exists():
+            partial = self.vocabulary.with_suffix(".part")
+            partial.write_bytes(content)
+            partial.replace(self.vocabulary)
 
     def settings(self) -> dict[str, Any]:
         """Returns {"pp.crop": 224, …} of the run; what is newer than it had its default then."""

@@ -51,17 +51,20 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     import json
 
     from vit_jax import compile_cache, scores
-    from vit_jax.evaluate import evaluate_run, real_labels
+    from vit_jax.evaluate import real_labels
     from vit_jax.pretrained import load_run
+    from vit_jax.tasks import score_run
 
     compile_cache.enable()
     trained = load_run(options.workdir)
     valid = real_labels(trained, options.real) if options.real else None
-    outcomes = evaluate_run(trained)
-    real = scores.real_accuracy(outcomes, valid) if valid is not None else None
+    outcomes = score_run(trained)
+    is_classes = isinstance(outcomes, scores.Outcomes)
+    real = scores.real_accuracy(outcomes, valid) if valid is not None and is_classes else None
     checkpoint = f"{trained.workdir.given}/checkpoints/{trained.step}"
     if options.json:
-        found = {"checkpoint": checkpoint, **scores.to_json(outcomes, trained.class_names)}
+        said = scores.to_json(outcomes, trained.class_names) if is_classes else outcomes.summary()
+        found = {"checkpoint": checkpoint, **said}
         if real is not None:
             found |= {"real_accuracy": real[0], "real_images": real[1]}
         print(json.dumps(found))

@@ -8,7 +8,7 @@ from vit_jax.checkpoints.download import fetch
 from vit_jax.errors import CheckpointError, ConfigError, nearest
 
 # The kinds of tokenizers, by their official names, and how their files end.
-ENDINGS = {"bert": ".txt", "sentencepiece": ".model"}
+ENDINGS = {"bert": ".txt", "sentencepiece": ".model", "bytes": ""}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,215 @@
+"""Scores of an image-text model while it is tuned: zero-shot classes, or retrieval of pairs."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Float32, Int, Int32
+
+from vit_jax import metrics, trees
+from vit_jax.captions import CaptionTokens, Texts
+from vit_jax.data.filling import ahead
+from vit_jax.data.pairs import ClassPairs
+from vit_jax.data.pipeline import Batch
+from vit_jax.errors import DataError
+from vit_jax.experiment import Experiment
+from vit_jax.mesh import batch_sharding, batch_shards, replicated, with_split_batch
+from vit_jax.scores import Outcomes, gathered
+
+AT = (1, 5, 10)
+_ROWS = 1024  # compared at a time, on the host
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieved:
+    """How well the images and captions of a split find each other.
+
+    Attributes:
+      image_to_text: share of the images that have a caption of theirs among the nearest 1, 5, 10.
+      text_to_image: share of the captions whose image is among the nearest 1, 5, 10.
+      scored: images that were asked for.
+      skipped: of these, images that could not be read.
+    """
+
+    image_to_text: tuple[float, ...]
+    text_to_image: tuple[float, ...]
+    scored: int
+    skipped: int = 0
+
+    def summary(self) -> dict[str, float]:
+        """Returns the scores that an evaluation logs; `skipped` where images could not be read."""
+        found = {
+            f"image_to_text_recall_{k}": v for k, v in zip(AT, self.image_to_text, strict=True)
+        }
+        found |= {
+            f"text_to_image_recall_{k}": v for k, v in zip(AT, self.text_to_image, strict=True)
+        }
+        return found | ({"skipped": self.skipped} if self.skipped else {})
+
+
+def retrieved(
+    images: Float32[np.ndarray, "n d"],
+    texts: Float32[np.ndarray, "m d"],
+    owners: Int[np.ndarray, "m"],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns recall at 1, 5 and 10 of images → texts and of texts → images.
+
+    Of equals the one looked for comes first. (Karpathy and Fei-Fei 2015, section 4.1.)
+
+    Args:
+      images, texts: vectors of length 1.
+      owners: the image of each text; every image has one text or more.
+    """
+    best = np.full(len(images), -np.inf, np.float32)  # of an image, among its own texts
+    text_ranks = np.empty(len(texts), np.int64)
+    parts = [slice(start, start + _ROWS) for start in range(0, len(texts), _ROWS)]
+    for part in parts:
+        near = texts[part] @ images.T
+        own = near[np.arange(len(near)), owners[part]]
+        text_ranks[part] = (near > own[:, None]).sum(1)
+        np.maximum.at(best, owners[part], own)
+    image_ranks = np.zeros(len(images), np.int64)
+    for part in parts:
+        image_ranks += (texts[part] @ images.T > best).sum(0)
+    return _shares(image_ranks), _shares(text_ranks)
+
+
+def _shares(ranks: Int[np.ndarray, "n"]) -> tuple[float, ...]:
+    return tuple(float((ranks < k).mean()) for k in AT)
+
+
+class Towers:
+    """The two towers of a run's model, compiled once.
+
+    Args:
+      experiment: of the run.
+
+    Attributes:
+      images: (variables, batch) → vectors (b, d) and `mask`, the same in every process; the
+        `image` of a batch may be vectors already.
+    """
+
+    def __init__(self, experiment: Experiment):
+        model, preprocess = experiment.model, experiment.preprocess
+        self._mesh, self._batch = experiment.mesh, experiment.config.batch_eval
+
+        def images(variables: trees.Tree, batch: Batch) -> dict[str, jax.Array]:
+            vectors = batch["image"]
+            if vectors.ndim > 2:
+                pixels = preprocess.normalize(preprocess.on_device(vectors))
+                vectors = model.apply(variables, pixels, train=False)[0]
+            return {"vector": vectors, **{k: batch[k] for k in ("mask", "label", "index")}}
+
+        def texts(variables: trees.Tree, tokens: jax.Array) -> Any:
+            return model.apply(variables, None, tokens, train=False)[1]
+
+        whole = replicated(self._mesh)
+        self.images = jax.jit(with_split_batch(self._mesh, images), out_shardings=whole)
+        self._texts = jax.jit(with_split_batch(self._mesh, texts), out_shardings=whole)
+
+    def texts(self, variables: trees.Tree, tokens: Int32[np.ndarray, "m n"]) -> np.ndarray:
+        """Returns the vectors (m, d) of texts, which every process has."""
+        shards, sharding = batch_shards(self._mesh), batch_sharding(self._mesh)
+        rows = -(-min(self._batch, len(tokens)) // shards) * shards
+        found = []
+        for start in range(0, len(tokens), rows):
+            part = tokens[start : start + rows]
+            whole = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
+            sent = jax.make_array_from_callback(
+                whole.shape, sharding, lambda index, whole=whole: whole[index]
+            )
+            found.append(np.asarray(jax.device_get(self._texts(variables, sent)))[: len(part)])
+        return np.concatenate(found)
+
+
+class ZeroShot:
+    """Scores of the classes of a split, told by their names alone (arXiv:2103.00020, section 3.1).
+
+    A class is the mean of the vectors of its captions, of length 1 again.
+
+    Args:
+      experiment: of a run whose captions are made of the names of classes.
+    """
+
+    def __init__(self, experiment: Experiment):
+        assert experiment.texts is not None
+        self._feed, self._towers = experiment.test, Towers(experiment)
+        self._names = spoken_names(experiment.texts)
+        texts = [t.format(name) for name in self._names for t in experiment.texts.templates]
+        self._tokens = _tokens(experiment.texts, texts)
+
+        def rows(variables: trees.Tree, classes: jax.Array, found: Batch) -> dict[str, jax.Array]:
+            scale = jnp.exp(variables["params"]["t"])
+            logits = scale * jnp.matmul(found["vector"], classes.T, precision="highest")
+            return {**metrics.outcomes(logits, found["label"]), "mask": found["mask"]}
+
+        self._rows = jax.jit(rows)
+
+    def classes(self, variables: trees.Tree) -> Float[np.ndarray, "k d"]:
+        """Returns the vectors of the classes."""
+        vectors = self._towers.texts(variables, self._tokens)
+        means = vectors.reshape(len(self._names), -1, vectors.shape[1]).mean(1)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def __call__(self, variables: trees.Tree) -> Outcomes:
+        """Returns what became of every example; see `Evaluator`."""
+        classes = jax.device_put(
+            self.classes(variables), replicated(self._feed.loading.sharding.mesh)
+        )
+        made = (
+            self._rows(variables, classes, self._towers.images(variables, batch))
+            for batch in self._feed.evaluation()
+        )
+        fetched = [jax.device_get(rows) for rows in ahead(made, 1)]
+        return gathered(fetched, len(self._names), self._feed.scored)
+
+
+class Retrieval:
+    """Scores of the pairs of a split: every caption of every image that can be read.
+
+    Args:
+      experiment: of a run whose captions are free text.
+    """
+
+    def __init__(self, experiment: Experiment):
+        assert experiment.texts is not None
+        self._feed, self._towers, self._texts = (
+            experiment.test,
+            Towers(experiment),
+            experiment.texts,
+        )
+
+    def __call__(self, variables: trees.Tree) -> Retrieved:
+        """Returns how well images and captions find each other.
+
+        Raises:
+          DataError: no image can be read.
+        """
+        made = (self._towers.images(variables, batch) for batch in self._feed.evaluation())
+        fetched = [jax.device_get(rows) for rows in ahead(made, 1)]
+        rows = {name: np.concatenate([one[name] for one in fetched]) for name in fetched[0]}
+        (here,) = np.nonzero(rows["mask"])
+        if not len(here):
+            raise DataError(f"none of the {self._feed.scored} images of the split could be read")
+        captions = [self._texts.test.captions(int(number)) for number in rows["index"][here]]
+        owners = np.repeat(np.arange(len(captions)), [len(each) for each in captions])
+        tokens = _tokens(self._texts, [text for each in captions for text in each])
+        vectors = self._towers.texts(variables, tokens)
+        skipped = self._feed.scored - len(here)
+        return Retrieved(
+            *retrieved(rows["vector"][here], vectors, owners), self._feed.scored, skipped
+        )
+
+
+def spoken_names(texts: Texts) -> list[str]:
+    """Returns what the classes are called in captions."""
+    pairs = texts.test.pairs
+    assert isinstance(pairs, ClassPairs)
+    return [pairs.spoken(name) for name in texts.test.class_names]
+
+
+def _tokens(texts: Texts, captions: Sequence[str]) -> Int32[np.ndarray, "m n"]:
+    return CaptionTokens(texts.test, texts.tokenizer, 0).of(captions)
