@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from vit_jax import trees
+from vit_jax import captions, trees
 from vit_jax.checkpoints.released_lit import ReleasedLit, released
 from vit_jax.config import Config
 from vit_jax.data.pipeline import Feed, Loading
@@ -21,10 +21,16 @@ from vit_jax.embedders import TextEmbedder
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.mesh import batch_sharding, batch_shards
 from vit_jax.models.lit import LitModel
-from vit_jax.pretrained import load_run, open_pretrained
-from vit_jax.text.tokenizers import Tokenizer, check_vocabulary, make_tokenizer
+from vit_jax.pretrained import Trained, load_run, open_pretrained
+from vit_jax.text.byte_tokens import ByteTokenizer
+from vit_jax.text.tokenizers import (
+    Tokenizer,
+    check_vocabulary,
+    make_tokenizer,
+    open_tokenizer,
+)
 from vit_jax.text.vocabulary import ENDINGS, Vocabulary, read_vocabulary
-from vit_jax.workdir import Workdir, is_run
+from vit_jax.workdir import is_run
 
 logger = logging.getLogger("vit_jax")
 
@@ -74,12 +80,7 @@ def open_image_text(
       CheckpointError: no weights, or those of another kind; a vocabulary of another size.
       ConfigError: no vocabulary is found, or the extra `lit` is not installed.
     """
-    config = None
-    if is_run(source):
-        loaded: Any = load_run(source)
-        config = loaded.config
-    else:
-        loaded = open_pretrained(source, **fields)
+    loaded: Any = load_run(source) if is_run(source) else open_pretrained(source, **fields)
     model, preprocess = loaded.model, loaded.preprocess
     if not isinstance(model, LitModel):
         raise CheckpointError(
@@ -88,9 +89,10 @@ def open_image_text(
         )
     if crop:
         preprocess = dataclasses.replace(preprocess, resize=min(preprocess.size))
-    words = _vocabulary(source, vocabulary, model.pp["tokenizer_name"])
-    tokenizer = make_tokenizer(words, model.pp["max_len"])
+    run = loaded if isinstance(loaded, Trained) else None
+    tokenizer = _tokenizer(source, model, vocabulary, run)
     check_vocabulary(tokenizer, vocabulary_rows(loaded.variables), str(source))
+    config = None if run is None else run.config
     return ImageText(str(source), model, loaded.variables, preprocess, tokenizer, config)
 
 
@@ -132,9 +134,20 @@ def on_devices(lit: ImageText, sharding: jax.sharding.NamedSharding) -> trees.Tr
     return jax.device_put(lit.variables, sharding)
 
 
-def _vocabulary(source: str | Path, given: str | Path | None, kind: str) -> Vocabulary:
+def _tokenizer(
+    source: str | Path, model: LitModel, given: str | Path | None, run: Trained | None
+) -> Tokenizer:
+    kind, length = model.pp["tokenizer_name"], model.pp["max_len"]
+    if kind == "bytes":
+        return ByteTokenizer(length)
     if given is not None:
-        return read_vocabulary(kind, given)
+        return open_tokenizer(kind, given, length)
+    if run is not None:
+        return captions.make_tokenizer(run.config, run.workdir.vocabulary)
+    return make_tokenizer(_vocabulary(source, kind), length)
+
+
+def _vocabulary(source: str | Path, kind: str) -> Vocabulary:
     own = _beside(source, kind)
     if own is not None:
         return read_vocabulary(kind, own)
@@ -148,16 +161,9 @@ def _vocabulary(source: str | Path, given: str | Path | None, kind: str) -> Voca
 
 def _beside(source: str | Path, kind: str) -> Path | None:
     """Returns the vocabulary that lies with the weights; None where none does."""
-    path = Path(source).expanduser()
-    names = [f"vocabulary{ENDINGS[kind]}"]
-    if is_run(path):
-        is_step = path.parent.name == "checkpoints"
-        folder = Workdir(path.parent.parent if is_step else path).root
-    elif path.is_dir():
-        folder = path
-    else:
-        folder, names = path.parent, [path.with_suffix(ENDINGS[kind]).name]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    path, ending = Path(source).expanduser(), ENDINGS[kind]
+    file = path / f"vocabulary{ending}" if path.is_dir() else path.with_suffix(ending)
+    return file if file.is_file() else None
 
 
 def _released(source: str | Path) -> ReleasedLit | None:

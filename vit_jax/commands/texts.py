@@ -44,7 +44,9 @@ def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
         help="names of the classes, one a line, in the dataset's order (default: its own names)",
     )
     parser.add_argument(
-        "--templates", metavar="FILE", help="texts with {} in the place of a name, one a line"
+        "--templates",
+        metavar="FILE",
+        help="texts with {} in the place of a name, one a line (default: the run's own, or a few)",
     )
 
 
@@ -52,7 +54,6 @@ def _zeroshot(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.text.prompts import TEMPLATES, read_classes, read_templates
 
     classes = read_classes(options.classes) if options.classes else None
-    templates = read_templates(options.templates) if options.templates else TEMPLATES
     _begin(options)
     from vit_jax import scores
     from vit_jax.data.datasets import open_dataset
@@ -62,6 +63,8 @@ def _zeroshot(options: argparse.Namespace, _: list[str]) -> int:
 
     with alone_on_failure():
         lit, dataset, split = _open(options)
+        file = options.templates or (lit.config and lit.config.templates)
+        templates = read_templates(file) if file else TEMPLATES
         source = open_dataset(dataset, split, None, options.data_dir)
         found = evaluate_zero_shot(lit, source, classes, templates, options.batch)
     if not is_first():
