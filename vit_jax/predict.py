@@ -53,11 +53,6 @@ def class_names(trained: Trained | Pretrained) -> Sequence[str]:
       CheckpointError: the weights have no head.
     """
     model: Any = trained.model
-    if isinstance(model, LitModel):
-        raise CheckpointError(
-            "the weights are of an image-text model, which tells classes by their names alone; "
-            "vit_jax evaluate --workdir=… scores it on the classes it was tuned with"
-        )
     if not model.num_classes:
         raise CheckpointError(
             "the weights have no head, so they tell no classes; fine-tune them, which gives one"
