@@ -16,5 +16,5 @@ TINY: dict[str, Any] = {
 
 def tiny_config(**changes: Any) -> Config:
     """Returns the checked settings of a run of 30 steps; on the digits, whose captions are made."""
-    texts = {**TINY["text"], **changes.pop("text", {})}
-    return runs.tiny_config(**{**TINY, **changes, "text": texts})
+    nested = {name: {**TINY[name], **changes.pop(name, {})} for name in ("augment", "text")}
+    return runs.tiny_config(**{**TINY, **changes, **nested})

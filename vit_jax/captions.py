@@ -13,13 +13,11 @@ from vit_jax.config import Config
 from vit_jax.data.pair_datasets import open_class_pairs, open_pairs
 from vit_jax.data.pairs import PairSource
 from vit_jax.data.sources import Source
-from vit_jax.errors import ConfigError, DataError
 from vit_jax.text.byte_tokens import ByteTokenizer
+from vit_jax.text.prompts import TEMPLATES, read_templates, spoken
 from vit_jax.text.tokenizers import Tokenizer, open_tokenizer
 
 logger = logging.getLogger("vit_jax")
-
-TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "an image of a {}.", "{}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +58,14 @@ def open_texts(
     Raises:
       ConfigError, DataError, CheckpointError: what does not exist, or cannot be read.
     """
-    templates = read_templates(config.templates) if config.captions == "classes" else ()
+    templates = ()
+    if config.captions == "classes":
+        templates = read_templates(config.templates) if config.templates else TEMPLATES
     places = config.tfds_data_dir, config.tfds_manual_dir
 
     def opened(split: str) -> PairSource:
         if config.captions == "classes":
-            return open_class_pairs(config.dataset, split, templates, arrays, *places)
+            return open_class_pairs(config.dataset, split, templates, spoken, arrays, *places)
         return open_pairs(config.dataset, split, *places)
 
     tokenizer = make_tokenizer(config, vocabulary)
@@ -80,32 +80,6 @@ def make_tokenizer(config: Config, vocabulary: Path | None = None) -> Tokenizer:
     if vocabulary is not None and vocabulary.is_file():
         return open_tokenizer(text.tokenizer, vocabulary, text.max_len)
     return open_tokenizer(text.tokenizer, text.vocabulary, text.max_len)
-
-
-def read_templates(file: str | None) -> tuple[str, ...]:
-    """Returns the captions for a class, with "{}" in the place of its name.
-
-    Args:
-      file: with one a line; None for a few usual ones.
-
-    Raises:
-      DataError: it cannot be read.
-      ConfigError: it has none, or a line without "{}", or with more braces than these.
-    """
-    if file is None:
-        return TEMPLATES
-    try:
-        lines = Path(file).expanduser().read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: the templates cannot be read: {error}") from error
-    found = tuple(line.strip() for line in lines if line.strip())
-    for line in found or ("",):
-        if line.replace("{}", "", 1).count("{") or line.count("{}") != 1:
-            raise ConfigError(
-                f"config.templates={file!r}: {line!r} must have {{}} once, in the place of the "
-                "class, such as 'a photo of a {}.'"
-            )
-    return found
 
 
 class CaptionTokens:

@@ -18,6 +18,7 @@ from vit_jax.errors import DataError
 from vit_jax.experiment import Experiment
 from vit_jax.mesh import batch_sharding, batch_shards, replicated, with_split_batch
 from vit_jax.scores import Outcomes, gathered
+from vit_jax.text.prompts import class_embeddings, prompts_of
 
 AT = (1, 5, 10)
 _ROWS = 1024  # compared at a time, on the host
@@ -128,8 +129,6 @@ class Towers:
 class ZeroShot:
     """Scores of the classes of a split, told by their names alone (arXiv:2103.00020, section 3.1).
 
-    A class is the mean of the vectors of its captions, of length 1 again.
-
     Args:
       experiment: of a run whose captions are made of the names of classes.
     """
@@ -138,8 +137,8 @@ class ZeroShot:
         assert experiment.texts is not None
         self._feed, self._towers = experiment.test, Towers(experiment)
         self._names = spoken_names(experiment.texts)
-        texts = [t.format(name) for name in self._names for t in experiment.texts.templates]
-        self._tokens = _tokens(experiment.texts, texts)
+        prompts = prompts_of(self._names, experiment.texts.templates)
+        self._tokens = _tokens(experiment.texts, prompts)
 
         def rows(variables: trees.Tree, classes: jax.Array, found: Batch) -> dict[str, jax.Array]:
             scale = jnp.exp(variables["params"]["t"])
@@ -151,8 +150,7 @@ class ZeroShot:
     def classes(self, variables: trees.Tree) -> Float[np.ndarray, "k d"]:
         """Returns the vectors of the classes."""
         vectors = self._towers.texts(variables, self._tokens)
-        means = vectors.reshape(len(self._names), -1, vectors.shape[1]).mean(1)
-        return means / np.linalg.norm(means, axis=1, keepdims=True)
+        return class_embeddings(vectors, len(self._names))
 
     def __call__(self, variables: trees.Tree) -> Outcomes:
         """Returns what became of every example; see `Evaluator`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ Say = Callable[[str], None]  # tells a person a line
 _IMAGES = "img"  # the image tower, among the parameters
 
 
+@runtime_checkable
 class Task(Protocol):
     """The parts of a run that depend on what it learns.
 

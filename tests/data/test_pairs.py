@@ -122,7 +122,8 @@ def test_captions_made_of_the_names_of_classes(tmp_path):
         for i, name in enumerate(("polar_bear", "cat"))
     }
     pictures.write(tmp_path, files)
-    source = open_class_pairs(str(tmp_path), "test", ("a photo of a {}.", "{}"))
+    templates = ("a photo of a {}.", "{}")
+    source = open_class_pairs(str(tmp_path), "test", templates, lambda name: name.replace("_", " "))
     assert source.class_names == ("cat", "polar_bear")
     assert _all(source) == [
         ("a photo of a cat.", "cat"),

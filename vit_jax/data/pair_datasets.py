@@ -1,6 +1,6 @@
 """Opens image-text pairs by name or by path; what a name means is decided here and nowhere else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vit_jax.data import caption_folder, tar_pairs, tfds
@@ -14,6 +14,7 @@ def open_class_pairs(
     dataset: str,
     split: str,
     templates: Sequence[str],
+    spoken: Callable[[str], str],
     arrays: Mapping[str, Source] | None = None,
     tfds_data_dir: str | None = None,
     tfds_manual_dir: str | None = None,
@@ -22,13 +23,14 @@ def open_class_pairs(
 
     Args:
       templates: captions with "{}" in the place of the name.
+      spoken: what a class is called in a caption, from what it is called in the data.
       dataset, split, arrays, tfds_data_dir, tfds_manual_dir: as `open_dataset` takes them.
 
     Raises:
       ConfigError, DataError: as `open_dataset`.
     """
     images = open_dataset(dataset, split, arrays, tfds_data_dir, tfds_manual_dir)
-    return PairSource(ClassPairs(images, tuple(templates)), images.class_names)
+    return PairSource(ClassPairs(images, tuple(templates), spoken), images.class_names)
 
 
 def open_pairs(

@@ -112,7 +112,7 @@ class ClassPairs:
 
     images: Source
     templates: tuple[str, ...]
-    spoken: Callable[[str], str] = lambda name: name.replace("_", " ")
+    spoken: Callable[[str], str]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -122,7 +122,7 @@ class ClassPairs:
 
     def captions(self, index: int) -> tuple[str, ...]:
         name = self.spoken(self.images.class_names[self._labels[index]])
-        return tuple(template.format(name) for template in self.templates)
+        return tuple(template.replace("{}", name) for template in self.templates)
 
     def name(self, index: int) -> str:
         return self.images.name(index)

@@ -14,6 +14,7 @@ from vit_jax.experiment import Experiment
 from vit_jax.pair_scores import spoken_names
 from vit_jax.pictures.examples import pixels_of
 from vit_jax.pictures.figure import CannotDrawError, cut, new_figure, plain, save, show_image
+from vit_jax.text.prompts import prompts_of
 
 _SHOWN = 12  # images, and as many texts
 
@@ -53,7 +54,7 @@ def _chosen(experiment: Experiment) -> tuple[Int[np.ndarray, "n"], list[str]]:
         classes, first = np.unique(source.labels, return_index=True)
         few = _spread(len(classes))
         names = spoken_names(texts)
-        return first[few], [texts.templates[0].format(names[classes[i]]) for i in few]
+        return first[few], prompts_of([names[classes[i]] for i in few], texts.templates[:1])
     places = _spread(len(source))
     return places, [texts.test.captions(int(place))[0] for place in places]
 
