@@ -24,7 +24,7 @@ FLOORS = (
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
-        *("embedders", "image_text", "zeroshot", "retrieval"),
+        *("image_text", "zeroshot", "retrieval"),
         *("captions", "pair_model", "pair_experiment", "pair_scores", "embeddings", "tasks"),
         *("origin", "pretrained", "finetune", "release"),
     ),

@@ -17,10 +17,10 @@ from vit_jax.config import Config
 from vit_jax.data.pipeline import Feed, Loading
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
-from vit_jax.embedders import TextEmbedder
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.mesh import batch_sharding, batch_shards
 from vit_jax.models.lit import LitModel
+from vit_jax.pair_scores import Towers
 from vit_jax.pretrained import Trained, load_run, open_pretrained
 from vit_jax.text.byte_tokens import ByteTokenizer
 from vit_jax.text.tokenizers import (
@@ -34,6 +34,7 @@ from vit_jax.workdir import is_run
 
 logger = logging.getLogger("vit_jax")
 
+_TEXTS_AT_ONCE = 256
 # The text tower's table of embeddings, with a row for each token.
 _TABLES = (
     "params/txt/Embed_0/embedding",
@@ -103,15 +104,15 @@ def vocabulary_rows(variables: trees.Tree) -> int:
 
 
 def embed_texts(
-    lit: ImageText, variables: trees.Tree, texts: Sequence[str], mesh: Mesh
+    lit: ImageText, towers: Towers, variables: trees.Tree, texts: Sequence[str]
 ) -> tuple[Float[np.ndarray, "n d"], int]:
     """Returns a vector of length 1 for each text, and how many texts were clipped.
 
     Args:
       lit: the model.
-      variables: its variables, on all devices of the mesh.
+      towers: its towers.
+      variables: on all devices.
       texts: the same in every process.
-      mesh: the devices.
     """
     found = lit.tokenizer(texts)
     if found.clipped:
@@ -119,7 +120,12 @@ def embed_texts(
             "%d of %d texts have more than %d tokens, and lose what comes after",
             *(found.clipped, len(texts), lit.tokenizer.max_len),
         )
-    return TextEmbedder(lit.model, mesh)(variables, found.tokens), found.clipped
+    return towers.texts(variables, found.tokens), found.clipped
+
+
+def towers_of(lit: ImageText, mesh: Mesh) -> Towers:
+    """Returns the towers of a model on a mesh."""
+    return Towers(lit.model, lit.preprocess, mesh, _TEXTS_AT_ONCE)
 
 
 def feed_of(source: Source, preprocess: Preprocess, mesh: Mesh, batch: int) -> Feed:

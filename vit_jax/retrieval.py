@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
+from vit_jax.data.filling import ahead
 from vit_jax.data.pairs import PairSource
-from vit_jax.embedders import ImageEmbedder
-from vit_jax.image_text import ImageText, embed_texts, feed_of, on_devices
+from vit_jax.image_text import ImageText, embed_texts, feed_of, on_devices, towers_of
 from vit_jax.memory import explained
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.recall import Ranks, ranks_of
@@ -43,9 +44,14 @@ def evaluate_retrieval(lit: ImageText, source: PairSource, batch: int = 512) -> 
     variables = on_devices(lit, replicated(mesh))
     with explained(f"retrieval with --batch={batch}", "halve it, which changes no rank"):
         feed = feed_of(source, lit.preprocess, mesh, batch)
-        images = ImageEmbedder(lit.model, feed, lit.preprocess)(variables)
-        captions = [source.captions(int(index)) for index in images.index]
+        towers = towers_of(lit, mesh)
+        made = (towers.images(variables, batch) for batch in feed.evaluation())
+        fetched = [jax.device_get(rows) for rows in ahead(made, 1)]
+        rows = {name: np.concatenate([one[name] for one in fetched]) for name in fetched[0]}
+        kept = rows["mask"] > 0
+        captions = [source.captions(int(index)) for index in rows["index"][kept]]
         texts = [text for own in captions for text in own]
         owner = np.repeat(np.arange(len(captions)), [len(own) for own in captions])
-        vectors, clipped = embed_texts(lit, variables, texts, mesh)
-    return RetrievalResult(ranks_of(images.vectors, vectors, owner), clipped, images.skipped)
+        vectors, clipped = embed_texts(lit, towers, variables, texts)
+    ranks = ranks_of(rows["vector"][kept], vectors, owner)
+    return RetrievalResult(ranks, clipped, feed.scored - len(captions))

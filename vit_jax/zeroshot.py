@@ -12,7 +12,7 @@ from vit_jax import trees
 from vit_jax.data.sources import Source
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
-from vit_jax.image_text import ImageText, embed_texts, feed_of, on_devices
+from vit_jax.image_text import ImageText, embed_texts, feed_of, on_devices, towers_of
 from vit_jax.memory import explained
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.models.lit import LitModel
@@ -88,7 +88,7 @@ def evaluate_zero_shot(
     variables = on_devices(lit, replicated(mesh))
     prompts = prompts_of(names, templates)
     with explained(f"evaluation with --batch={batch}", "halve it, which changes no score"):
-        vectors, clipped = embed_texts(lit, variables, prompts, mesh)
+        vectors, clipped = embed_texts(lit, towers_of(lit, mesh), variables, prompts)
         embeddings = class_embeddings(vectors, len(names))
         evaluator = Evaluator(
             ZeroShot(lit.model), feed_of(source, lit.preprocess, mesh, batch), lit.preprocess
