@@ -32,14 +32,19 @@ class Retrieved:
     Attributes:
       image_to_text: share of the images that have a caption of theirs among the nearest 1, 5, 10.
       text_to_image: share of the captions whose image is among the nearest 1, 5, 10.
+      index: places in the split of the images that could be read.
       scored: images that were asked for.
-      skipped: of these, images that could not be read.
     """
 
     image_to_text: tuple[float, ...]
     text_to_image: tuple[float, ...]
+    index: Int[np.ndarray, "n"]
     scored: int
-    skipped: int = 0
+
+    @property
+    def skipped(self) -> int:
+        """Images that could not be read."""
+        return self.scored - len(self.index)
 
     def summary(self) -> dict[str, float]:
         """Returns the scores that an evaluation logs; `skipped` where images could not be read."""
@@ -195,10 +200,8 @@ class Retrieval:
         owners = np.repeat(np.arange(len(captions)), [len(each) for each in captions])
         tokens = _tokens(self._texts, [text for each in captions for text in each])
         vectors = self._towers.texts(variables, tokens)
-        skipped = self._feed.scored - len(here)
-        return Retrieved(
-            *retrieved(rows["vector"][here], vectors, owners), self._feed.scored, skipped
-        )
+        shares = retrieved(rows["vector"][here], vectors, owners)
+        return Retrieved(*shares, rows["index"][here], self._feed.scored)
 
 
 def spoken_names(texts: Texts) -> list[str]:

@@ -79,7 +79,7 @@ def _draw_all(
     if isinstance(outcomes, Outcomes) and config.report:
         _draw_outcomes(album, experiment, outcomes, title)
     if outcomes is not None and config.report:
-        _draw_own(album, experiment, variables, name)
+        _draw_own(album, experiment, outcomes, variables, name)
     _add_contact_sheet(album)
     write_page(album, title, tables)
 
@@ -125,25 +125,32 @@ def _draw_outcomes(album: Album, experiment: Experiment, outcomes: Outcomes, tit
 
 
 def _draw_own(
-    album: Album, experiment: Experiment, variables: trees.Tree | None, name: str
+    album: Album,
+    experiment: Experiment,
+    outcomes: Outcomes | Retrieved,
+    variables: trees.Tree | None,
+    name: str,
 ) -> None:
     """Draws the model, looking at images from all over the split."""
     if jax.process_count() > 1:
         reason = "the parameters lie in several processes; vit_jax visualize WORKDIR draws it"
         album.leave_out("The model", reason)
         return
-    model, host = experiment.model, jax.device_get(variables)
+    whole = host = jax.device_get(variables)
+    model = experiment.model
     if isinstance(model, LitModel):
         album.draw(
             "similarity.png",
             "Images and texts",
             "Cosines of test images (rows) with texts; a star marks the text nearest to an image.",
-            lambda path: draw_pairs(experiment, host, path, f"Images and texts, {name}"),
+            lambda path: draw_pairs(experiment, outcomes.index, whole, path, name),
         )
-        model, host = image_tower(model, host)
-    source, preprocess = experiment.test.source, experiment.preprocess
-    chosen = np.linspace(0, len(source) - 1, min(_IMAGES_LOOKED_AT, len(source))).astype(int)
-    draw_model(album, model, host, preprocess, pixels_of(source, chosen, preprocess), name)
+        model, host = image_tower(model, whole)
+    count = min(_IMAGES_LOOKED_AT, len(outcomes.index))
+    chosen = outcomes.index[np.linspace(0, len(outcomes.index) - 1, count).astype(int)]
+    preprocess = experiment.preprocess
+    images = pixels_of(experiment.test.source, chosen, preprocess)
+    draw_model(album, model, host, preprocess, images, name)
 
 
 def _add_contact_sheet(album: Album) -> None:

@@ -19,7 +19,13 @@ from vit_jax.text.prompts import prompts_of
 _SHOWN = 12  # images, and as many texts
 
 
-def draw_pairs(experiment: Experiment, variables: trees.Tree, path: Path, title: str) -> None:
+def draw_pairs(
+    experiment: Experiment,
+    readable: Int[np.ndarray, "n"],
+    variables: trees.Tree,
+    path: Path,
+    name: str,
+) -> None:
     """Draws the similarities of a few test images with their texts.
 
     Of classes it takes one image and one text each; else images from all over the split, and the
@@ -27,35 +33,39 @@ def draw_pairs(experiment: Experiment, variables: trees.Tree, path: Path, title:
 
     Args:
       experiment: of a run on images with captions.
+      readable: places in the test split to choose from.
       variables: of its model, in this process.
       path: the PNG to write.
-      title: stands above the picture.
+      name: of the model.
 
     Raises:
       CannotDrawError: the experiment has no captions.
     """
     if experiment.texts is None:
         raise CannotDrawError("there are no captions")
-    places, texts = _chosen(experiment)
+    places, texts = _chosen(experiment, readable)
     preprocess, model = experiment.preprocess, experiment.model
     pixels = pixels_of(experiment.test.source, places, preprocess)
     tokens = CaptionTokens(experiment.texts.test, experiment.texts.tokenizer, 0).of(texts)
     images = preprocess.normalize(jnp.asarray(pixels))
     found: Any = model.apply(variables, images, jnp.asarray(tokens), train=False)
     zimg, ztxt, _ = found
-    draw_similarity(pixels, texts, np.asarray(zimg @ ztxt.T), path, title)
+    draw_similarity(pixels, texts, np.asarray(zimg @ ztxt.T), path, f"Images and texts, {name}")
 
 
-def _chosen(experiment: Experiment) -> tuple[Int[np.ndarray, "n"], list[str]]:
+def _chosen(
+    experiment: Experiment, readable: Int[np.ndarray, "n"]
+) -> tuple[Int[np.ndarray, "m"], list[str]]:
     """Returns places in the test split, and the text of each."""
     texts, source = experiment.texts, experiment.test.source
     assert texts is not None
     if texts.templates:
-        classes, first = np.unique(source.labels, return_index=True)
-        few = _spread(len(classes))
-        names = spoken_names(texts)
-        return first[few], prompts_of([names[classes[i]] for i in few], texts.templates[:1])
-    places = _spread(len(source))
+        classes, first = np.unique(source.labels[readable], return_index=True)
+        few, names = _spread(len(classes)), spoken_names(texts)
+        return readable[first[few]], prompts_of(
+            [names[classes[i]] for i in few], texts.templates[:1]
+        )
+    places = readable[_spread(len(readable))]
     return places, [texts.test.captions(int(place))[0] for place in places]
 
 
