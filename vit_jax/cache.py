@@ -5,12 +5,17 @@ time, and a folder that cannot be written costs time only.
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 FOLDER_VARIABLE = "VIT_JAX_CACHE"
 
@@ -33,13 +38,33 @@ def read_json(name: str) -> Any:
 
 def write_json(name: str, content: Any) -> None:
     """Stores JSON under a name such as "folders/ab12.json", whole or not at all."""
+    _write(name, json.dumps(content, separators=(",", ":")).encode())
+
+
+def read_arrays(name: str) -> dict[str, np.ndarray] | None:
+    """Returns what `write_arrays` stored under a name; None if nothing whole is there."""
+    try:
+        with np.load(cache_folder() / name, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def write_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Stores arrays under a name such as "embeddings/ab12.npz", whole or not at all."""
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    _write(name, file.getvalue())
+
+
+def _write(name: str, content: bytes) -> None:
     path = cache_folder() / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
-            with os.fdopen(handle, "w") as file:
-                file.write(json.dumps(content, separators=(",", ":")))
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
             Path(partial).replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

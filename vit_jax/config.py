@@ -121,6 +121,45 @@ def _validate_pairs(flat: Mapping[str, Any]) -> None:
             f"config.eval_every={flat['eval_every']}"
         )
     _validate_augmentation(flat)
+    if flat["task"] == "contrast":
+        _validate_contrast(flat)
+
+
+# What has no meaning for images with captions, and what it must be left at.
+_OF_CLASSES = {
+    "augment.mixup": "a mixture of two images has no caption",
+    "augment.cutmix": "a mixture of two images has no caption",
+    "label_smoothing": "pairs have no labels",
+    "sampling": "pairs have no classes",
+    "num_classes": "pairs have no classes",
+    "eval_drop_remainder": "pairs are all scored",
+}
+
+
+def _validate_contrast(flat: Mapping[str, Any]) -> None:
+    for path, why in _OF_CLASSES.items():
+        if flat[path] != KEYS[path].default:
+            raise ConfigError(
+                f"config.{path}={flat[path]!r} and config.task='contrast': {why}; leave it at "
+                f"{KEYS[path].default!r}"
+            )
+    if (flat["augment.preset"] or "none") != "none":
+        raise ConfigError(
+            f"config.augment.preset={flat['augment.preset']!r} and config.task='contrast': presets "
+            "mix images, and a mixture has no caption; give config.augment.randaugment"
+        )
+    if flat["accum_steps"] > 1:
+        raise ConfigError(
+            f"config.accum_steps={flat['accum_steps']} and config.task='contrast': every pair is "
+            "compared with all others of the batch, which parts would not see; set it to 1, and "
+            "save memory with config.model.transformer.remat"
+        )
+    if (flat["text.tokenizer"] == "bytes") != (flat["text.vocabulary"] is None):
+        raise ConfigError(
+            f"config.text.vocabulary={flat['text.vocabulary']!r} and "
+            f"config.text.tokenizer={flat['text.tokenizer']!r}: 'bert' and 'sentencepiece' need a "
+            "vocabulary, 'bytes' has none"
+        )
 
 
 def _validate_augmentation(flat: Mapping[str, Any]) -> None:

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
+from vit_jax.captions import Texts
 from vit_jax.config import Config, changed, flatten, given
 from vit_jax.data.augment_host import alter
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.datasets import open_dataset
-from vit_jax.data.pipeline import Feed, Loading, hold
+from vit_jax.data.pipeline import Feed, Loading, Texting, hold
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import Source
@@ -40,6 +41,7 @@ class Experiment:
       preprocess: what the model expects of its images.
       train, test: the two splits, as batches.
       total_steps: steps of the optimiser.
+      texts: those of a run on images with captions; None of one that classifies.
     """
 
     config: Config
@@ -49,6 +51,7 @@ class Experiment:
     train: Feed
     test: Feed
     total_steps: int
+    texts: Texts | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -87,14 +90,24 @@ def build(config: Config, arrays: Arrays | None = None) -> Experiment:
     model = make_model(config, len(names))
     if mesh.size > mesh.shape["data"]:  # else nothing is to be split, and no shape need be found
         check_split(mesh, shapes_of(model, preprocess.size))
+    total = steps_of(config, len(train.source))
+    return Experiment(config, mesh, model, preprocess, train, test, total)
+
+
+def steps_of(config: Config, examples: int) -> int:
+    """Returns the steps of a run, from `total_steps` or `epochs`.
+
+    Raises:
+      ConfigError: the warm-up does not end before.
+    """
     total = config.total_steps
     if total is None:
-        total = max(1, round(config.epochs * len(train.source) / config.batch))
+        total = max(1, round(config.epochs * examples / config.batch))
     if config.warmup_steps >= total:
         raise ConfigError(
             f"config.warmup_steps={config.warmup_steps} must be below the {total} steps of the run"
         )
-    return Experiment(config, mesh, model, preprocess, train, test, total)
+    return total
 
 
 def make_preprocess(config: Config) -> Preprocess:
@@ -126,10 +139,14 @@ def make_model(config: Config, num_classes: int) -> Model:
     Raises:
       ConfigError: an unknown name, a missing size, or sizes that do not fit together.
     """
+    if config.task != "classify":
+        raise ConfigError(
+            f"config.task={config.task!r}: this command knows classifiers alone; vit_jax train and "
+            "vit_jax evaluate know other tasks"
+        )
     fields = model_fields(config)
     name = fields.pop("model_name", None)
-    dtype = config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
-    model = create_model(name, num_classes, dtype=jnp.dtype(dtype), **fields)
+    model = create_model(name, num_classes, dtype=compute_dtype(config), **fields)
     images = jax.ShapeDtypeStruct((1, config.pp.crop, config.pp.crop, 3), jnp.float32)
     try:
         logits, _ = jax.eval_shape(model.init_with_output, jax.random.PRNGKey(0), images)
@@ -143,6 +160,11 @@ def make_model(config: Config, num_classes: int) -> Model:
     return model
 
 
+def compute_dtype(config: Config) -> Any:
+    """Returns the dtype of computation."""
+    return jnp.dtype(config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
+
+
 def model_fields(config: Config) -> dict[str, Any]:
     """Returns those fields of `create_model`, its name among them, that the settings give."""
     fields = given(config.model)
@@ -154,9 +176,13 @@ def model_fields(config: Config) -> dict[str, Any]:
 
 
 def training_feed(
-    config: Config, mesh: Mesh, preprocess: Preprocess, arrays: Arrays | None = None
+    config: Config,
+    mesh: Mesh,
+    preprocess: Preprocess,
+    arrays: Arrays | None = None,
+    texts: Texting | None = None,
 ) -> Feed:
-    """Returns the training split as batches of `config.batch`.
+    """Returns the training split as batches of `config.batch`, with texts where they are given.
 
     Where the host alters images, none are kept on the device.
     """
@@ -168,6 +194,7 @@ def training_feed(
         alter=functools.partial(alter, plan) if plan.on_host else None,
         balanced=config.sampling == "balanced",
         repeats=config.augment.repeats,
+        texts=texts,
     )
     return Feed(source, config.batch, loading)
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from vit_jax import trees
 from vit_jax.checkpoints.catalogue import pretrained_path
+from vit_jax.checkpoints.mapping import Shape
 from vit_jax.config import Config, changed, flatten
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.experiment import Experiment, model_fields
-from vit_jax.models.zoo import NAMED_FIELDS, canonical_name
+from vit_jax.models.zoo import NAMED_FIELDS, Model, canonical_name
 from vit_jax.origin import Fields, known_name, shapes_of
 from vit_jax.pretrained import open_origin, open_pretrained
 from vit_jax.settings import FROM_WEIGHTS, KEYS
@@ -88,9 +89,32 @@ def starting_variables(experiment: Experiment) -> dict[str, trees.Tree] | None:
         return None
     fields: Fields = model_fields(experiment.config)
     loaded = open_pretrained(source, len(experiment.class_names), size, **fields)
-    wanted = shapes_of(experiment.model, size)
-    found = {path: array.shape for path, array in trees.flatten(loaded.variables["params"]).items()}
+    _check_shapes(source, loaded.variables["params"], shapes_of(experiment.model, size))
+    return loaded.variables
+
+
+def starting_tower(config: Config, tower: Model, size: tuple[int, int]) -> dict[str, trees.Tree]:
+    """Returns the pretrained variables of an image tower, which has no head; {} from scratch.
+
+    Args:
+      config: all settings.
+      tower: the model without a head.
+      size: (height, width) of its images.
+
+    Raises:
+      CheckpointError: weights that do not fit the model.
+    """
+    source = weights_of(config)
+    if source is None:
+        return {}
+    fields: Fields = {**model_fields(config), "representation_size": None}
+    variables = open_pretrained(source, 0, size, **fields).variables
+    _check_shapes(source, variables["params"], shapes_of(tower, size))
+    return variables
+
+
+def _check_shapes(source: str, params: trees.Tree, wanted: Mapping[str, Shape]) -> None:
+    found = {path: tuple(array.shape) for path, array in trees.flatten(params).items()}
     if found != wanted:
         differ = sorted(wanted.items() ^ found.items())[:3]
         raise CheckpointError(f"{source}: not the weights of the model of this config: {differ}")
-    return loaded.variables

@@ -3,8 +3,12 @@
 import collections
 import dataclasses
 import json
+from collections.abc import Sequence
+from typing import Any
 
-from vit_jax.checkpoints import catalogue
+from vit_jax.checkpoints import catalogue, released_lit
+from vit_jax.errors import ConfigError
+from vit_jax.models.lit import LitModel
 from vit_jax.models.summary import Layer, compiled_flops, summarize
 from vit_jax.models.zoo import canonical_name, create_model, list_models
 from vit_jax.recipes import shipped
@@ -27,7 +31,10 @@ def print_model(name: str, size: tuple[int, int], num_classes: int) -> None:
     """
     model = create_model(name, num_classes)
     summary = summarize(model, size)
-    title = f"{canonical_name(name)}  {size[0]}×{size[1]} px, {num_classes} classes"
+    gives = f"{num_classes} classes"
+    if isinstance(model, LitModel):
+        gives = f"texts of {model.pp['max_len']} tokens"
+    title = f"{canonical_name(name)}  {size[0]}×{size[1]} px, {gives}"
     rows = table(title, ["layer"], ["output", "parameters", "GFLOP"])
     for layer in summary.layers:
         rows.add_row(*_cells(layer))
@@ -50,11 +57,48 @@ def print_pretrained(pattern: str | None, *, as_json: bool) -> None:
     Raises:
       ConfigError: there are none.
     """
-    found = catalogue.matching(pattern)
+    lits = released_lit.matching(pattern)
+    found = [] if lits and not _any_published(pattern) else catalogue.matching(pattern)
     if as_json:
         entries = [{**dataclasses.asdict(one), "aliases": one.aliases} for one in found]
-        print(json.dumps(entries, indent=2, ensure_ascii=False))
+        print(json.dumps([*entries, *map(_lit_json, lits)], indent=2, ensure_ascii=False))
         return
+    if found:
+        _print_classifiers(found)
+    if lits:
+        _print_lits(lits)
+
+
+def _any_published(pattern: str | None) -> bool:
+    try:
+        return bool(catalogue.matching(pattern))
+    except ConfigError:
+        return False
+
+
+def _lit_json(entry: released_lit.ReleasedLit) -> dict[str, Any]:
+    places = {"sources": [entry.weights], "vocabulary": entry.vocabulary}
+    licence = {"licence": released_lit.LICENCE, "licence_source": released_lit.LICENCE_SOURCE}
+    return {**dataclasses.asdict(entry), **places, **licence}
+
+
+def _print_lits(lits: Sequence[released_lit.ReleasedLit]) -> None:
+    rows = table(None, ["images and texts", "tokens"], ["zero-shot", "from"])
+    rows.padding, rows.pad_edge, rows.box = (0, 1, 0, 0), False, None
+    for entry in lits:
+        score = "" if entry.zero_shot is None else f"{entry.zero_shot:.1f}"
+        rows.add_row(entry.name, entry.tokenizer, score, "gs")
+    out = console()
+    out.print(rows)
+    out.print(
+        f"\n{len(lits)} LiT models; licence: {released_lit.LICENCE}. zero-shot: top-1, percent on "
+        "ImageNet-1k, as reported.\nEach has a vocabulary beside it, which is found by its name: "
+        "vit_jax zeroshot --checkpoint=NAME",
+        soft_wrap=True,
+    )
+
+
+def _print_classifiers(found: Sequence[catalogue.Published]) -> None:
     rows = table(None, ["name", "architecture", "data"], ["px", "classes", "top-1", "from"])
     rows.padding, rows.pad_edge, rows.box = (0, 1, 0, 0), False, None
     for entry in found:

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import trees
-from vit_jax.checkpoints import architecture
+from vit_jax.checkpoints import architecture, lit
 from vit_jax.checkpoints.adapt import POSITIONS
 from vit_jax.checkpoints.formats import Weights, open_weights
 from vit_jax.checkpoints.mapping import Shape
 from vit_jax.checkpoints.resolve import Located, resolve
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.grids import Grid, show
+from vit_jax.models.inputs import example_inputs
 from vit_jax.models.zoo import Model, create_model, list_models, model_fields
 
 logger = logging.getLogger("vit_jax")
@@ -92,7 +92,8 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
     size = pixels_of(weights.grid, weights.fields)
     if size is None and weights.fields.get("stem") and weights.grid is not None:
         size = _size_of_table(weights)
-    preprocess = known or (Preprocess(size) if size is not None else None)
+    rounding = "down" if weights.layout.format == lit.NAME else "nearest"  # both as officially
+    preprocess = known or (Preprocess(size, rounding=rounding) if size is not None else None)
     origin = Origin(
         str(source),
         weights.layout.format,
@@ -136,7 +137,8 @@ def of_model(
     shapes = {path: tuple(array.shape) for path, array in params.items()}
     grid = grid_of(fields, preprocess.size) if preprocess else None
     if grid is None:
-        grid = architecture.grid_of(shapes, fields, where)
+        inside, tower = architecture.image_parameters(shapes), architecture.image_tower(fields)
+        grid = architecture.grid_of(inside, tower, where)
     stats = variables.get("batch_stats")
     return Origin(
         where,
@@ -163,7 +165,13 @@ def fields_of(model: Model) -> Fields:
     own = [
         field.name for field in dataclasses.fields(model) if field.name not in ("parent", "name")
     ]
-    fields = {name: _plain(getattr(model, name)) for name in own}
+    fields = _without_encoder({name: _plain(getattr(model, name)) for name in own})
+    if "text_model" in fields:
+        fields["image"] = _without_encoder(fields["image"])
+    return fields
+
+
+def _without_encoder(fields: Fields) -> Fields:
     return {name: value for name, value in fields.items() if name != "encoder"}
 
 
@@ -175,13 +183,14 @@ def model_of(fields: Mapping[str, Any]) -> Model:
 
 def shapes_of(model: Model, size: tuple[int, int]) -> dict[str, Shape]:
     """Returns {path: shape} of a model's parameters for images of a size; computes nothing."""
-    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), images)
+    inputs = example_inputs(model, size)
+    variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), *inputs)
     return {path: tuple(leaf.shape) for path, leaf in trees.flatten(variables["params"]).items()}
 
 
 def pixels_of(grid: Grid | None, fields: Mapping[str, Any]) -> tuple[int, int] | None:
     """Returns the (height, width) of images that make a grid of patches."""
+    fields = architecture.image_tower(fields)
     if grid is None or fields.get("stem") or not fields.get("patches"):
         return None
     patch = architecture.pixels_of_patch(fields)
@@ -190,6 +199,7 @@ def pixels_of(grid: Grid | None, fields: Mapping[str, Any]) -> tuple[int, int] |
 
 def grid_of(fields: Mapping[str, Any], size: tuple[int, int]) -> Grid | None:
     """Returns the grid of patches that images of a size make; None behind another stem."""
+    fields = architecture.image_tower(fields)
     if fields.get("stem") or not fields.get("patches"):
         return None
     patch, pixels = fields["patches"]["size"], architecture.pixels_of_patch(fields)
@@ -212,6 +222,8 @@ def name_or_sizes(fields: Mapping[str, Any]) -> str:
     """Returns the name of the architecture, or its sizes where it has none."""
     if (name := known_name(fields)) is not None:
         return name
+    if "text_model" in fields:
+        return f"LiT of {name_or_sizes(fields['image'])} and a {_text_sizes(fields)}"
     kind = "Mixer" if "hidden_dim" in fields else "ViT"
     wide = fields.get("hidden_size", fields.get("hidden_dim"))
     depth = (fields.get("transformer") or {}).get("num_layers", fields.get("num_blocks"))
@@ -222,12 +234,25 @@ def name_or_sizes(fields: Mapping[str, Any]) -> str:
     return f"{kind} of {depth} blocks, {wide} wide{tokens}{behind}"
 
 
+def _text_sizes(fields: Mapping[str, Any]) -> str:
+    """Returns a LiT's text tower in words."""
+    text = fields["text"]
+    sizes = text.get("config", text)
+    if isinstance(sizes, str):
+        return f"{sizes} BERT"
+    wide = sizes.get("hidden_size", sizes.get("width"))
+    depth = sizes.get("num_hidden_layers", sizes.get("num_layers"))
+    return f"{fields['text_model']} of {depth} blocks, {wide} wide"
+
+
 def describe(origin: Origin) -> str:
     """Returns one line: what the weights are."""
     fields = origin.fields
     count = sum(int(np.prod(shape)) for shape in origin.shapes.values())
     classes = fields.get("num_classes")
     head = f"{classes} classes" if classes else "no head"
+    if "text_model" in fields:
+        head = f"texts of {fields['pp']['max_len']} tokens"
     height, width = origin.image_size
     return (
         f"{origin.where}: {origin.kind}, {name_or_sizes(fields)}, {count:,} parameters, {head}, "
@@ -237,6 +262,9 @@ def describe(origin: Origin) -> str:
 
 def _describing(fields: Mapping[str, Any]) -> Fields:
     """Returns those of the user's fields that describe the file."""
+    if "image" in fields or "text" in fields or "pp" in fields:  # of a LiT model
+        said = {name: fields[name] for name in ("text", "pp") if name in fields}
+        return {**said, "image": _describing(fields.get("image") or {})}
     said = {name: fields[name] for name in _DESCRIBING if name in fields}
     encoder = fields.get("transformer") or {}
     said["transformer"] = {k: encoder[k] for k in _DESCRIBING_ENCODER if k in encoder}
@@ -249,6 +277,9 @@ def _describing(fields: Mapping[str, Any]) -> Fields:
 
 def _sizes(fields: Mapping[str, Any]) -> Any:
     """Returns what tells architectures apart, to compare."""
+    if "text_model" in fields:
+        own = (_plain(fields[name]) for name in ("text_model", "text", "out_dim"))
+        return [_sizes(fields["image"]), *own]
     encoder, resnet = fields.get("transformer") or {}, fields.get("resnet") or {}
     pool = fields.get("pool") or {"gap": "mean"}.get(fields.get("classifier", ""), "token")
     return (

@@ -13,6 +13,7 @@ import numpy as np
 from vit_jax.data import imagenet
 from vit_jax.data.decoding import decode_pixels
 from vit_jax.errors import CheckpointError, DataError
+from vit_jax.models.lit import LitModel
 from vit_jax.pretrained import Pretrained, Trained, load_run, open_pretrained
 from vit_jax.workdir import is_run
 
@@ -33,7 +34,13 @@ class Prediction:
 
 def open_classifier(source: str | Path, **fields: Any) -> Trained | Pretrained:
     """Opens a run, or weights of any other source; see `load_run` and `load_pretrained`."""
-    return load_run(source) if is_run(source) else open_pretrained(source, **fields)
+    trained = load_run(source) if is_run(source) else open_pretrained(source, **fields)
+    if isinstance(trained.model, LitModel):
+        raise CheckpointError(
+            f"{source}: holds a LiT model, which has no classes of its own; name them by texts: "
+            "vit_jax zeroshot"
+        )
+    return trained
 
 
 def class_names(trained: Trained | Pretrained) -> Sequence[str]:

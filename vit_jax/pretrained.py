@@ -19,6 +19,7 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.experiment import make_model
 from vit_jax.grids import Grid, square_grid
+from vit_jax.models.inputs import example_inputs
 from vit_jax.models.zoo import Model
 from vit_jax.origin import (
     Fields,
@@ -31,6 +32,7 @@ from vit_jax.origin import (
     of_model,
     shapes_of,
 )
+from vit_jax.pair_model import make_pair_model
 from vit_jax.recipes import merge
 from vit_jax.workdir import Workdir, find_run, is_run
 
@@ -44,7 +46,8 @@ class Trained:
     """A trained model.
 
     Attributes:
-      model: `model.apply(variables, images, train=False)` → logits (b, k).
+      model: `model.apply(variables, images, train=False)` → logits (b, k); of a run on images with
+        captions, a `LitModel`.
       variables: `params` (the running average where the run kept one) and `batch_stats`.
       preprocess: what the model expects of its images.
       class_names: names of the k classes, in the order of the logits.
@@ -81,11 +84,14 @@ def load_run(path: str | Path) -> Trained:
     config = merge(default_config(), metadata["config"], origin=str(workdir.checkpoints))
     names = tuple(metadata["class_names"])
     variables = {
-        "params": state.get("ema") or state["params"],
+        "params": {**state["params"], **(state.get("ema") or {})},
         "batch_stats": state.get("batch_stats", {}),
     }
+    is_pair = config.task == "contrast"
     return Trained(
-        make_model(config, len(names)),
+        make_pair_model(config, metadata["vocab_size"])
+        if is_pair
+        else make_model(config, len(names)),
         variables,
         Preprocess.from_dict(metadata["preprocess"]),
         names,
@@ -210,6 +216,15 @@ def _wanted_fields(
     """Returns the fields of the model that was asked for."""
     changes = {name: value for name, value in changes.items() if name != "model_name"}
     wanted = architecture.merged(origin.fields, changes)
+    if "text_model" in wanted:  # a LiT model
+        if num_classes is not None:
+            raise ConfigError(
+                f"num_classes={num_classes}: {origin.where} holds a LiT model, which has no "
+                "classes; leave it out, and name classes by texts (vit_jax zeroshot)"
+            )
+        positions = _positions(wanted["image"], grid_of(wanted, size))
+        wanted["image"] = {**wanted["image"], "positions": positions}
+        wanted["pp"] = {**wanted["pp"], "size": min(size)}
     if num_classes is not None:
         wanted["num_classes"] = num_classes or None
     if "hidden_size" in wanted:  # a Transformer
@@ -239,14 +254,17 @@ def _change(
     size: tuple[int, int],
     shapes: Mapping[str, Shape],
 ) -> adapt.Change:
-    positions, grid = wanted.get("positions"), grid_of(wanted, size)
-    in_front = architecture.rows_in_front(origin.shapes, origin.fields)
+    tower, shapes = architecture.image_tower(wanted), architecture.image_parameters(shapes)
+    positions, grid = tower.get("positions"), grid_of(wanted, size)
+    in_front = architecture.rows_in_front(
+        architecture.image_parameters(origin.shapes), architecture.image_tower(origin.fields)
+    )
     if grid is None and adapt.POSITIONS in shapes:  # behind a stem
         grid = square_grid(shapes[adapt.POSITIONS][1] - in_front)
     method = positions.get("resize") if isinstance(positions, Mapping) else None
     return adapt.Change(
         new_head=bool(num_classes),
-        head_bias=float(wanted.get("head_bias_init", 0.0)),
+        head_bias=float(tower.get("head_bias_init", 0.0)),
         old_grid=origin.grid,
         new_grid=grid if origin.grid is not None else None,
         rows_in_front=in_front,
@@ -265,6 +283,6 @@ def _preprocess(
 
 
 def _initial(model: Model, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    images = jnp.zeros((1, *size, 3), jnp.float32)
-    variables = jax.jit(model.init)(jax.random.PRNGKey(0), images)
+    inputs = (jnp.zeros(one.shape, one.dtype) for one in example_inputs(model, size))
+    variables = jax.jit(model.init)(jax.random.PRNGKey(0), *inputs)
     return trees.flatten(jax.device_get(variables["params"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax import trees
-from vit_jax.checkpoints import writing
+from vit_jax.checkpoints import official, writing
 from vit_jax.checkpoints.kinds import INDEX, SINGLE
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
@@ -126,6 +126,11 @@ def write(origin: Origin, target: str | Path, to: str) -> Path:
         )
     preprocess = origin.preprocess or Preprocess(origin.image_size)
     writing.check_format(to)
+    if "text_model" in origin.fields and to != official.NAME:
+        raise CheckpointError(
+            f"{origin.where}: a LiT model is written as {official.NAME!r} alone; {to} has no place "
+            "for a text tower"
+        )
     beside = writing.configs(
         to, origin.fields, preprocess.size, preprocess.to_dict(), origin.class_names
     )

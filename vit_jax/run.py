@@ -13,13 +13,12 @@ import jax
 
 from vit_jax import fingerprint, processes, trees
 from vit_jax.checkpoints.store import Restored, Store
-from vit_jax.contact_sheet import draw_contact_sheet, first_batch
+from vit_jax.contact_sheet import draw_contact_sheet
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.pipeline import Batch
 from vit_jax.errors import CheckpointError
-from vit_jax.evaluate import Evaluator
 from vit_jax.experiment import Experiment
-from vit_jax.finetune import starting_variables, weights_of
+from vit_jax.finetune import weights_of
 from vit_jax.loggers import Check, Console
 from vit_jax.mesh import device_bytes, replicated
 from vit_jax.metrics_file import MetricsFile, Record
@@ -29,8 +28,9 @@ from vit_jax.origin import describe_model
 from vit_jax.provenance import provenance
 from vit_jax.resuming import check_data, provenance_line
 from vit_jax.signals import StopSignals
-from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state
+from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state, parted
 from vit_jax.step import StepSettings, compiled, make_train_step
+from vit_jax.tasks import task_of
 
 logger = logging.getLogger("vit_jax")
 
@@ -64,6 +64,8 @@ class Run:
             experiment.total_steps, config.base_lr, config.decay_type, config.warmup_steps
         )
         optimizer = make_optimizer(config, schedule)
+        self.task = task_of(experiment)
+        beginning = self.task.beginning
         self._initial = functools.partial(
             initial_state,
             experiment.model,
@@ -71,23 +73,25 @@ class Run:
             experiment.preprocess.size,
             config.seed,
             ema=config.ema_decay > 0,
+            beginning=beginning,
         )
         self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial, None))
-        self._settings = step_settings(experiment)
-        step = make_train_step(experiment.model, optimizer, schedule, self._settings)
+        self._settings = step_settings(experiment, beginning.locked)
+        objective = self.task.objective(self._settings)
+        step = make_train_step(experiment.model, optimizer, schedule, self._settings, objective)
         self.step = compiled(step, experiment.mesh, self._abstract)
         self._guard = NonFiniteGuard(
             config.nonfinite,
             config.nonfinite_limit,
             config.nonfinite_row_limit,
-            list(trees.flatten(self._abstract.params)),
+            list(trees.flatten(parted(self._abstract.params, beginning.locked)[0])),
             lambda step: experiment.train.training_indices(step - 1).tolist(),
             report / "nonfinite.json" if report else None,
         )
         self._fingerprint = jax.jit(
             fingerprint.fingerprint, out_shardings=replicated(experiment.mesh)
         )
-        self.evaluate = Evaluator(experiment.model, experiment.test, experiment.preprocess)
+        self.evaluate = self.task.evaluator(experiment)
 
     def start(self, console: Console, changed: Collection[str] = ()) -> TrainState:
         """Returns the newest checkpoint that is intact, or the state at step 0.
@@ -100,9 +104,16 @@ class Run:
           CheckpointError: the checkpoints are damaged, or do not fit the model.
           DataError: the checkpoint was trained on other data.
         """
+        state = self._started(console, changed)
+        self.experiment = self.task.prepared(state, console.say)
+        if self.experiment is not self.task.experiment:
+            self.evaluate = self.task.evaluator(self.experiment)
+        return state
+
+    def _started(self, console: Console, changed: Collection[str]) -> TrainState:
         restored = self.store.restore(self._abstract)
         if restored is None:
-            return fresh_state(self._initial, self._abstract, starting_variables(self.experiment))
+            return fresh_state(self._initial, self._abstract, self.task.start())
         now = self.metadata()
         check_data(self.experiment.config.dataset, restored.metadata, now, changed)
         self.waiting_metrics = restored.metadata.get("waiting_metrics", [])
@@ -146,10 +157,9 @@ class Run:
 
     def draw_contact_sheet(self, batch: Batch) -> None:
         """Draws the first batch as the model saw it; all processes take part, one draws."""
-        images, captions = first_batch(
-            self._settings, batch, self.experiment.mesh, self.experiment.class_names
-        )
-        if self._report is not None:
+        shown = self.task.first_batch(self._settings, batch)
+        if self._report is not None and shown is not None:
+            images, captions = shown
             with pictures_spared(self._report):
                 draw_contact_sheet(images, captions, self._report / "augmented.png")
 
@@ -161,6 +171,7 @@ class Run:
             "preprocess": self.experiment.preprocess.to_dict(),
             "train_examples": len(self.experiment.train.source),
             "nonfinite": self._guard.counts(),
+            **(self.experiment.texts.metadata() if self.experiment.texts else {}),
             **provenance(self.experiment.config, self.experiment.mesh),
         }
 
@@ -183,18 +194,23 @@ class Run:
         train, test, total = experiment.train, experiment.test, experiment.total_steps
         split = ", ".join(f"{axis} {n}" for axis, n in experiment.mesh.shape.items() if n > 1)
         kind = f"{jax.device_count()} {jax.devices()[0].device_kind}"
+        what = f"{len(experiment.class_names)} classes"
+        if experiment.texts is not None:
+            what = "captions" if experiment.texts.templates == () else f"captions of {what}"
         where = "streamed from files"
         if train.loading.alter is not None:
             where = "augmented on the host"
         elif train.resident:
             where = "on the device"
+        if self.task.precomputes:
+            where = "as vectors"
         return [
             ("model", f"{describe_model(self.experiment.model)}, {config.pp.crop} px"),
             ("starts from", weights_of(config) or "initial values"),
             ("parameters", f"{trees.count(self._abstract.params):,}"),
             ("devices", f"{kind} ({split})" if split else kind),
             *self._memory(),
-            ("data", f"{config.dataset}, {len(experiment.class_names)} classes, {where}"),
+            ("data", f"{config.dataset}, {what}, {where}"),
             ("images", f"{len(train.source):,} to train on, {len(test.source):,} to test on"),
             (
                 "steps",
@@ -222,7 +238,7 @@ def pictures_spared(report: Path) -> Iterator[None]:
         logger.warning("%s: a picture cannot be written (%s)", report, error.strerror or error)
 
 
-def step_settings(experiment: Experiment) -> StepSettings:
+def step_settings(experiment: Experiment, locked: tuple[str, ...] = ()) -> StepSettings:
     """Returns what the step does to its batch; streamed images were cropped on the host."""
     config, resident = experiment.config, experiment.train.resident
     augmentation = make_augmentation(config.augment.to_dict())
@@ -237,6 +253,7 @@ def step_settings(experiment: Experiment) -> StepSettings:
         loss=config.loss,
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
+        locked=locked,
         guarded=True,
         digest=config.state_digests,
     )

@@ -252,6 +252,12 @@ def score_line(scores: Mapping[str, float], count: int) -> str:
 
 def describe(scores: Mapping[str, float]) -> str:
     """Returns the scores of a summary in words."""
+    if "accuracy" not in scores:
+        return "test " + "  ".join(
+            f"{name.replace('_recall_', ' recall@').replace('_', ' ')} {100 * value:.2f} %"
+            for name, value in scores.items()
+            if "_recall_" in name
+        )
     return (
         f"test accuracy {100 * scores['accuracy']:.2f} %  top-5 "
         f"{100 * scores['top5_accuracy']:.2f} %  macro F1 {100 * scores['macro_f1']:.2f} %  "

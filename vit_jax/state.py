@@ -1,6 +1,8 @@
 """All that a training step reads and writes, as one tree."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import trees
 from vit_jax.mesh import state_sharding
+from vit_jax.models.inputs import example_inputs
 
 
 class TrainState(struct.PyTreeNode):
@@ -19,10 +22,10 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       step: steps taken, an int32 scalar.
-      params: float32 parameters of the model.
+      params: float32 parameters of the model; those of a locked part may be bfloat16.
       batch_stats: running statistics of BatchNorm layers; empty where there are none.
       opt_state: what Optax keeps.
-      ema: running average of `params`; empty where it is off.
+      ema: running average of the `params` that are trained; empty where it is off.
     """
 
     step: trees.Tree
@@ -33,7 +36,30 @@ class TrainState(struct.PyTreeNode):
 
     def eval_variables(self) -> dict[str, trees.Tree]:
         """Returns what the model is evaluated with: the averaged parameters where there are any."""
-        return {"params": self.ema or self.params, "batch_stats": self.batch_stats}
+        return {"params": {**self.params, **self.ema}, "batch_stats": self.batch_stats}
+
+
+class Beginning(NamedTuple):
+    """How a state begins, besides the model's own initial values.
+
+    Attributes:
+      values: {name: first value} of parameters of shape (1,), some of which the model lacks.
+      locked: names of the parts of the parameters that are not trained.
+      locked_dtype: what these are kept in.
+    """
+
+    values: Mapping[str, float] = MappingProxyType({})
+    locked: tuple[str, ...] = ()
+    locked_dtype: str = "float32"
+
+
+AS_THE_MODEL = Beginning()
+
+
+def parted(params: trees.Tree, locked: Collection[str]) -> tuple[trees.Tree, trees.Tree]:
+    """Returns the parameters that are trained, and the parts of these names, which are not."""
+    trained = {name: part for name, part in params.items() if name not in locked}
+    return trained, {name: params[name] for name in locked}
 
 
 def initial_state(
@@ -44,6 +70,7 @@ def initial_state(
     start: Mapping[str, trees.Tree] | None = None,
     *,
     ema: bool = False,
+    beginning: Beginning = AS_THE_MODEL,
 ) -> TrainState:
     """Returns the state at step 0; to be called under `jit` or `eval_shape`.
 
@@ -51,22 +78,29 @@ def initial_state(
       model, optimizer: those of the run.
       image_size: (height, width) in pixels.
       seed: of the initial values.
-      start: variables that take the place of initial values: pretrained ones.
+      start: variables that take the place of initial values: pretrained ones, of all parameters
+        or of whole parts of them.
       ema: whether a running average of the parameters is kept.
+      beginning: what else there is to say.
 
     Raises:
       ValueError: the model does not fit together, or not the image size.
     """
-    images = jnp.zeros((1, *image_size, 3), jnp.float32)
+    inputs = [jnp.zeros(each.shape, each.dtype) for each in example_inputs(model, image_size)]
     # A key of the older kind: it gives the official initial values for the same seed.
-    variables = {**model.init(jax.random.PRNGKey(seed), images, train=False), **(start or {})}
-    params = variables["params"]
+    variables = model.init(jax.random.PRNGKey(seed), *inputs, train=False)
+    own = {name: jnp.full((1,), value) for name, value in beginning.values.items()}
+    variables = {**variables, "params": {**variables["params"], **own}}
+    for name, given in (start or {}).items():
+        variables[name] = {**variables[name], **given} if name == "params" else given
+    trained, locked = parted(variables["params"], beginning.locked)
+    locked = jax.tree.map(lambda x: x.astype(beginning.locked_dtype), locked)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
+        params={**trained, **locked},
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
-        ema=jax.tree.map(jnp.copy, params) if ema else {},
+        opt_state=optimizer.init(trained),
+        ema=jax.tree.map(jnp.copy, trained) if ema else {},
     )
 
 
@@ -94,7 +128,10 @@ def fresh_state(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     if start is not None:
         start = {
-            name: jax.tree.map(_sent, tree, getattr(shardings, name))
+            name: {
+                part: jax.tree.map(_sent, below, getattr(shardings, name)[part])
+                for part, below in tree.items()
+            }
             for name, tree in start.items()
             if tree
         }

@@ -19,11 +19,15 @@ from vit_jax.data.mixing import mix
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.fingerprint import fingerprint
 from vit_jax.mesh import batch_sharding, replicated, state_sharding, with_split_batch
-from vit_jax.state import TrainState
+from vit_jax.state import TrainState, parted
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+# Of parameters: the loss; then batch statistics, and the share of the rows that were right.
+Loss = Callable[[trees.Tree], tuple[Array, tuple[trees.Tree, Array]]]
+# Makes the loss of a part of a batch, from batch statistics, rows, the seed's key and the part's.
+Objective = Callable[[trees.Tree, Batch, Key[Array, ""], Key[Array, ""]], Loss]
 
 # Streams of randomness. Steps are folded into the seed's key too, so _EXAMPLES is no step's number.
 _DROPOUT, _MIXING, _EXAMPLES = 0, 1, 2**31
@@ -41,6 +45,7 @@ class StepSettings:
     loss: str = "softmax"
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
+    locked: tuple[str, ...] = ()  # parts of the parameters without gradient and optimiser state
     guarded: bool = False  # measures what `NonFiniteGuard` asks for
     digest: bool = False  # measures `state_digest`, the fingerprint of the state after the step
 
@@ -50,8 +55,11 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     settings: StepSettings,
+    objective: Objective | None = None,
 ) -> Step:
     """Returns the step, not yet compiled.
+
+    What is learned is `objective`; None is to classify, the loss that the settings name.
 
     Its batch has `image` (b, h, w, 3) uint8, `label`, `epoch` and `index` (b,). Its metrics are
     the `loss` (nats), `accuracy`, `grad_norm` (before clipping) and `learning_rate` of the step. If
@@ -59,7 +67,10 @@ def make_train_step(
     and that of the schedule.
     """
 
+    learned = objective or classification(model, settings)
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        trained, locked = parted(state.params, settings.locked)
         parts = jax.tree.map(lambda x: _split(x, settings.accum_steps), batch)
         numbers = jnp.arange(settings.accum_steps)
         base = jax.random.key(settings.seed)
@@ -68,15 +79,14 @@ def make_train_step(
             sums, stats = carry
             number, rows = part
             key = _part_key(base, state.step, number)
-            images, targets = _inputs(settings, rows, base, key)
-            dropout = jax.random.fold_in(key, _DROPOUT)
-            loss = _loss(model, settings.loss, stats, images, targets, dropout)
-            (value, (stats, logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-            hits = (logits.argmax(-1) == targets.argmax(-1)).mean()
+            loss = learned(stats, rows, base, key)
+            (value, (stats, hits)), grads = jax.value_and_grad(
+                lambda trained: loss({**locked, **trained}), has_aux=True
+            )(trained)
             new = {"loss": value, "accuracy": hits, "grads": grads}
             return (jax.tree.map(jnp.add, sums, new), stats), None
 
-        zeros = {"loss": 0.0, "accuracy": 0.0, "grads": jax.tree.map(jnp.zeros_like, state.params)}
+        zeros = {"loss": 0.0, "accuracy": 0.0, "grads": jax.tree.map(jnp.zeros_like, trained)}
         (sums, stats), _ = jax.lax.scan(one_part, (zeros, state.batch_stats), (numbers, parts))
         means = jax.tree.map(lambda x: x / settings.accum_steps, sums)
         grads = means["grads"]
@@ -86,7 +96,8 @@ def make_train_step(
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
-        new = _updated(optimizer, state, grads, stats, settings.ema_decay)
+        new = _updated(optimizer, state.replace(params=trained), grads, stats, settings.ema_decay)
+        new = new.replace(params={**locked, **new.params})
         finite = _finite(measured["loss"], measured["grad_norm"], new)
         after = _kept(finite, new, state).replace(step=state.step + 1)
         if settings.guarded:
@@ -162,38 +173,48 @@ def _inputs(
     settings: StepSettings, rows: Batch, base: Key[Array, ""], key: Key[Array, ""]
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b k"]]:
     """Returns augmented, normalised images and target distributions."""
+    images = augmented(settings, rows, base)
+    targets = metrics.targets(rows["label"], settings.num_classes, settings.label_smoothing)
+    return mix(jax.random.fold_in(key, _MIXING), settings.augmentation, images, targets)
+
+
+def augmented(settings: StepSettings, rows: Batch, base: Key[Array, ""]) -> Float[Array, "b h w 3"]:
+    """Returns augmented, normalised images, not yet mixed."""
     # An example's draw follows from (seed, epoch, index); the key of the step has no part in it.
     examples = jax.random.fold_in(base, _EXAMPLES)
     keys = example_keys(examples, rows["epoch"], rows["index"])
     plan, preprocess = settings.augmentation, settings.preprocess
     images = augment(rows["image"], keys, plan, preprocess.size, antialias=preprocess.antialias)
-    images = preprocess.normalize(erase(images, keys, plan, preprocess.mean))
-    targets = metrics.targets(rows["label"], settings.num_classes, settings.label_smoothing)
-    return mix(jax.random.fold_in(key, _MIXING), plan, images, targets)
+    return preprocess.normalize(erase(images, keys, plan, preprocess.mean))
 
 
-def _loss(
-    model: nn.Module,
-    name: str,
-    batch_stats: trees.Tree,
-    images: Float[Array, "b h w 3"],
-    targets: Float[Array, "b k"],
-    key: Key[Array, ""],
-) -> Callable[[trees.Tree], tuple[Array, tuple[trees.Tree, Array]]]:
-    """Returns the mean loss of the images as a function of the parameters."""
+def classification(model: nn.Module, settings: StepSettings) -> Objective:
+    """Returns the objective of a classifier: the mean loss of its logits, by `settings.loss`."""
 
-    def loss(params: trees.Tree) -> tuple[Array, tuple[trees.Tree, Array]]:
-        logits, updates = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            images,
-            train=True,
-            rngs={"dropout": key},
-            mutable=["batch_stats"],
-        )
-        mean = metrics.LOSSES[name](logits, targets).mean()
-        return mean, (updates.get("batch_stats", batch_stats), logits)
+    def objective(stats: trees.Tree, rows: Batch, base: Any, key: Any) -> Loss:
+        images, targets = _inputs(settings, rows, base, key)
+        dropout = dropout_key(key)
 
-    return loss
+        def loss(params: trees.Tree) -> tuple[Array, tuple[trees.Tree, Array]]:
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": stats},
+                images,
+                train=True,
+                rngs={"dropout": dropout},
+                mutable=["batch_stats"],
+            )
+            mean = metrics.LOSSES[settings.loss](logits, targets).mean()
+            hits = (logits.argmax(-1) == targets.argmax(-1)).mean()
+            return mean, (updates.get("batch_stats", stats), hits)
+
+        return loss
+
+    return objective
+
+
+def dropout_key(part: Key[Array, ""]) -> Key[Array, ""]:
+    """Returns the key of the dropout of a part of a batch."""
+    return jax.random.fold_in(part, _DROPOUT)
 
 
 def _updated(

@@ -10,16 +10,17 @@ from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
 from vit_jax.ending import at_once_on_loss
-from vit_jax.experiment import Arrays, Experiment, build
+from vit_jax.experiment import Arrays, Experiment
 from vit_jax.finetune import settled
 from vit_jax.loggers import Check, Console, Recorder
 from vit_jax.metrics_file import MetricsFile, Record, last_step
 from vit_jax.pictures.report import draw_report
 from vit_jax.run import Run
 from vit_jax.saving import Saving
-from vit_jax.scores import Outcomes, score_line
+from vit_jax.scores import score_line
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
+from vit_jax.tasks import Scored, build
 from vit_jax.workdir import Workdir, shown
 
 
@@ -28,12 +29,12 @@ class Result:
     """How a run ended: steps taken, what became of the test images (None if stopped early)."""
 
     step: int
-    outcomes: Outcomes | None
+    outcomes: Scored | None
     exit_code: int = 0
 
     @property
     def scores(self) -> dict[str, float] | None:
-        """Test scores, as `Outcomes.summary` gives them; None if stopped early."""
+        """Test scores, as `summary` of the outcomes gives them; None if stopped early."""
         return self.outcomes and self.outcomes.summary()
 
 
@@ -67,7 +68,8 @@ def train(
     console = console or Console(quiet=not is_first)
     config = place.inherited(config)
     differing = place.check(config, changed)
-    experiment = build(config if place.config.exists() else settled(config), arrays)
+    given = config if place.config.exists() else settled(config)
+    experiment = build(given, arrays, place.vocabulary)
     config = experiment.config
     processes.check_agreed("settings", to_json(config))
     processes.check_agreed(config.dataset, experiment.data())
@@ -86,10 +88,13 @@ def train(
                 console.say(f"settings changed: {shown(differing)}")
             if is_first:
                 place.adopt(config, step, differing)
+                if experiment.texts is not None:
+                    place.keep_vocabulary(experiment.texts.tokenizer.vocabulary.content)
             checks = run.checks(place.digests if is_first else None, step)
             with tracking(config, place, step, is_first, run.waiting_metrics) as file:
                 result, state = loop(run, state, file, console, checks)
     watchdog.dismiss()
+    experiment = run.experiment
     if is_first:
         variables = state.eval_variables() if result.outcomes else None
         draw_report(place, experiment, result.outcomes, variables)
@@ -157,7 +162,7 @@ def loop(
     return Result(step, outcomes or evaluated(run, state)), state
 
 
-def evaluated(run: Run, state: TrainState) -> Outcomes:
+def evaluated(run: Run, state: TrainState) -> Scored:
     """Returns what a state makes of the test images; ConfigError if memory does not suffice."""
     with memory.for_evaluation(run.experiment.config):
         return run.evaluate(state.eval_variables())
@@ -187,5 +192,7 @@ def say_end(
     console.say(f"report      {workdir}/report/index.html")
     if scores is None:
         console.say("resume      the same command again")
+    elif experiment.texts is not None:
+        console.say(f"evaluate    vit_jax evaluate --workdir={workdir}")
     else:
         console.say(f"predict     vit_jax predict --checkpoint={workdir} IMAGE…")

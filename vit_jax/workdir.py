@@ -27,6 +27,7 @@ class Workdir:
         self.changes = self.root / "changes.jsonl"
         self.checkpoints = self.root / "checkpoints"
         self.report = self.root / "report"
+        self.vocabulary = self.root / "vocabulary"
 
     def check(self, config: Config, changed: Collection[str] = ()) -> dict[str, tuple[Any, Any]]:
         """Compares settings with those of the run that the folder belongs to, if there is one.
@@ -109,6 +110,13 @@ class Workdir:
         """Writes `config.json`, whole or not at all, and onto the disk itself."""
         with replacing(self.config) as file:
             file.write(to_json(config).encode())
+
+    def keep_vocabulary(self, content: bytes) -> None:
+        """Copies the tokenizer's file, whole or not at all: the run then needs no other."""
+        if content and not self.vocabulary.exists():
+            partial = self.vocabulary.with_suffix(".part")
+            partial.write_bytes(content)
+            partial.replace(self.vocabulary)
 
     def settings(self) -> dict[str, Any]:
         """Returns {"pp.crop": 224, …} of the run; what is newer than it had its default then."""

@@ -180,3 +180,62 @@ def test_what_is_no_image_is_an_error(wrong):
 def test_another_size_crops_the_same_share():
     assert Preprocess((224, 224), 256).at((384, 384)).resize == 439
     assert Preprocess((224, 224)).at((384, 256)) == Preprocess((384, 256))
+
+
+def _official_lit(pixels: np.ndarray, size: int, crop: bool) -> np.ndarray:
+    """What the official LiT feeds its models: resized whole, or cropped after, and cast to uint8.
+
+    In float64, a grey level's thousandth up, as sums in float32 may end on either side of one.
+    """
+
+    def sampled(values: np.ndarray, count: int) -> np.ndarray:
+        places = (np.arange(count) + 0.5) * (len(values) / count) - 0.5
+        places = np.clip(places, 0, len(values) - 1)
+        below = np.minimum(places.astype(int), len(values) - 2)
+        weight = (places - below).reshape(-1, *[1] * (values.ndim - 1))
+        return values[below] * (1 - weight) + values[below + 1] * weight
+
+    height, width = (size, size)
+    if crop:
+        ratio = size / min(pixels.shape[:2])
+        height, width = (int(np.rint(side * ratio)) for side in pixels.shape[:2])
+    resized = sampled(pixels.astype(np.float64), height)
+    resized = sampled(resized.swapaxes(0, 1), width).swapaxes(0, 1)
+    top, left = (height - size) // 2, (width - size) // 2
+    return np.floor(resized[top : top + size, left : left + size] + 1e-3).astype(np.uint8)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("source", [(40, 35), (9, 13), (31, 57), (16, 16), (23, 16)])
+def test_the_official_lit_rounds_down(source, crop):
+    pixels = pictures.noise(*source)
+    preprocess = Preprocess((16, 16), resize=16 if crop else None, rounding="down")
+    expected = _official_lit(pixels, 16, crop)
+    found = preprocess.pixels(pixels)
+    device = np.asarray(preprocess.on_device(jnp.asarray(pixels)[None])[0])
+    for got in (found, device):
+        different = got != expected
+        assert different.mean() < 0.002  # where a sum ends a hair from a grey level
+        assert np.abs(got.astype(int) - expected).max() <= 1
+    plain = Preprocess((16, 16), resize=16 if crop else None).pixels(pixels)
+    if source != (16, 16) and not crop:
+        assert plain.mean() - found.mean() > 0.4  # half a grey level, which rounding keeps
+    scaled = np.asarray(preprocess.normalize(jnp.asarray(found)[None])[0])
+    np.testing.assert_allclose(scaled, found / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 10), (10, 16)])
+def test_the_central_crop_of_the_official_lit_leaves_borders_out(height, width):
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    across = pixels if height > width else pixels.swapaxes(0, 1)
+    across[:2], across[-2:] = 0, 0
+    whole, cropped = (Preprocess((4, 4), resize, rounding="down") for resize in (None, 4))
+    assert whole.pixels(pixels).mean() < 255
+    assert cropped.pixels(pixels).min() == 255
+
+
+def test_rounding_is_checked():
+    with pytest.raises(ConfigError, match="rounding='up'"):
+        Preprocess((4, 4), rounding="up")
+    with pytest.raises(ConfigError, match="rounding='down' with antialias=True"):
+        Preprocess((4, 4), antialias=True, rounding="down")

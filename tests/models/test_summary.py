@@ -47,6 +47,8 @@ def test_operations_by_hand():
         ("testing", {}),
         ("testing-unpooled", {}),
         ("compact_cifar_sequence", {"transformer": {"num_layers": 1}}),
+        ("LiT-L16Ti", {"image": SHALLOW, "text": {"num_layers": 2}}),
+        ("LiT-B16B", {"image": SHALLOW}),
     ],
 )
 def test_formula_and_compiled_program_agree_within_3_percent(name, fields):

@@ -22,13 +22,16 @@ def official_models():
 
 def test_names_and_configs_are_official():
     official = official_models()
-    assert models.list_models() == [*official, *COMPACT]
+    lit = golden.load_json("official_lit_models")
+    assert models.list_models() == [*official, *COMPACT, *lit]
     for name, entry in official.items():
         fields = json.loads(json.dumps(zoo.model_fields(name)))  # tuples become lists
         assert fields == entry["config"], name
 
 
-@pytest.mark.parametrize("name", [n for n in models.list_models() if n not in COMPACT])
+@pytest.mark.parametrize(
+    "name", [n for n in models.list_models() if n not in COMPACT and not n.startswith("LiT")]
+)
 def test_parameters_are_official(name):
     official = official_models()[name]
     model = models.create_model(name)
@@ -55,6 +58,8 @@ def test_parameters_are_official(name):
         ("testing", "testing"),
         ("mixer_b16", "Mixer-B_16"),
         ("Mixer-L/16", "Mixer-L_16"),
+        ("lit_b16b", "LiT-B16B"),
+        ("LiT-B16B-2", "LiT-B16B_2"),
     ],
 )
 def test_aliases(alias, name):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from vit_jax.checkpoints.architecture import IMAGE
 from vit_jax.checkpoints.mapping import Shape, grouped
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.grids import Grid, resize_grid, show
@@ -164,14 +165,15 @@ def _fitted(
     path: str, array: np.ndarray, shape: Shape, change: Change, problems: list[str]
 ) -> tuple[np.ndarray, str | None]:
     """Returns an array for the new model and what was done to it, if anything was."""
-    if path == POSITIONS and change.old_grid != change.new_grid:
+    part = path.removeprefix(IMAGE)
+    if part == POSITIONS and change.old_grid != change.new_grid:
         array = resize_positions(array, change)
         if array.shape == shape and change.old_grid and change.new_grid:
             grids = f"{show(change.old_grid)} to {show(change.new_grid)} patches"
             return array, f"from {grids}, {change.resize}"
     if array.shape == shape:
         return array, None
-    if path == PATCHES and array.ndim == 4 and array.shape[2:] == shape[2:]:
+    if part == PATCHES and array.ndim == 4 and array.shape[2:] == shape[2:]:
         old, new = (array.shape[0], array.shape[1]), (shape[0], shape[1])
         pixels = f"{show(old)} to {show(new)} pixels"
         return resize_patches(array, new), f"from patches of {pixels}, pseudo-inverse"

@@ -14,6 +14,7 @@ from vit_jax.grids import Grid, show, square_grid
 Shapes = Mapping[str, tuple[int, ...]]  # {our path: shape}
 Fields = dict[str, Any]  # fields of `create_model`
 
+IMAGE = "img/"  # before the names of a LiT model's image tower
 _POSITIONS = "Transformer/posembed_input/pos_embedding"
 _ATTENTION = "MultiHeadDotProductAttention_0"
 # Dimensions of the arrays that sizes are read off.
@@ -115,6 +116,19 @@ def rows_in_front(shapes: Shapes, fields: Mapping[str, Any]) -> int:
     return ("cls" in shapes) + ("dist" in shapes) if class_row else 0
 
 
+def image_tower(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns those fields that describe the model of images: a LiT's tower, or all."""
+    return fields["image"] if "text_model" in fields else fields
+
+
+def image_parameters(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """Returns the parameters of the model of images, by the names that they have in one alone."""
+    inside = {
+        path.removeprefix(IMAGE): shape for path, shape in shapes.items() if path.startswith(IMAGE)
+    }
+    return inside or dict(shapes)
+
+
 def pixels_of_patch(fields: Mapping[str, Any]) -> tuple[int, int]:
     """Returns the image pixels, (height, width), that one token stands for."""
     height, width = fields["patches"]["size"]
@@ -130,7 +144,7 @@ def _mixer(shapes: Shapes) -> Fields:
         "num_classes": _classes(shapes),
         "patches": {"size": kernel[:2]},
         "hidden_dim": kernel[-1],
-        "num_blocks": _count(shapes, r"MixerBlock_(\d+)/"),
+        "num_blocks": count_of(shapes, r"MixerBlock_(\d+)/"),
         "tokens_mlp_dim": tokens[-1],
         "channels_mlp_dim": shapes["MixerBlock_0/channel_mixing/Dense_0/kernel"][-1],
     }
@@ -162,7 +176,7 @@ def _transformer(shapes: Shapes, hints: Mapping[str, Any]) -> Fields:
 
 def _encoder(shapes: Shapes) -> Fields | None:
     """Fields of the encoder; None if there is none. Dropout is off."""
-    layers = _count(shapes, r"Transformer/encoderblock_(\d+)/")
+    layers = count_of(shapes, r"Transformer/encoderblock_(\d+)/")
     block = "Transformer/encoderblock_0"
     if not layers:
         return None
@@ -194,8 +208,8 @@ def _encoder(shapes: Shapes) -> Fields | None:
 
 
 def _resnet(shapes: Shapes) -> Fields:
-    stages = _count(shapes, r"block(\d+)/unit", first=1)
-    units = tuple(_count(shapes, rf"block{s + 1}/unit(\d+)/", first=1) for s in range(stages))
+    stages = count_of(shapes, r"block(\d+)/unit", first=1)
+    units = tuple(count_of(shapes, rf"block{s + 1}/unit(\d+)/", first=1) for s in range(stages))
     factor = shapes["conv_root/kernel"][-1] / 64
     return {"num_layers": units, "width_factor": int(factor) if factor % 1 == 0 else factor}
 
@@ -234,7 +248,7 @@ def _any(paths: Iterable[str], start: str) -> bool:
     return any(path.startswith(start) for path in paths)
 
 
-def _count(paths: Iterable[str], pattern: str, first: int = 0) -> int:
+def count_of(paths: Iterable[str], pattern: str, first: int = 0) -> int:
     """Returns how many consecutive numbers, from `first`, the pattern finds."""
     found = {int(match[1]) for path in paths if (match := re.match(pattern, path))}
     count = 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.checkpoints import architecture, big_vision, mapping, official, timm, transformers
+from vit_jax.checkpoints import architecture, big_vision, lit, mapping, official, timm, transformers
 from vit_jax.checkpoints.arrays import (
     check_finite,
     read_arrays,
@@ -40,7 +40,7 @@ class Layout:
     """How a file names its arrays, and what its format says that shapes do not.
 
     Attributes:
-      format: "official", "big_vision", "timm" or "transformers".
+      format: "official", "lit", "big_vision", "timm" or "transformers".
       table: its rows.
       hints: fields of `create_model` that the format or its config gives.
       prepared: what is done to the arrays before the table is applied.
@@ -80,9 +80,10 @@ class Weights:
     @property
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) in pixels that the positions were made for; None for any."""
-        if self.grid is None or not self.fields.get("patches"):
+        fields = architecture.image_tower(self.fields)
+        if self.grid is None or not fields.get("patches"):
             return None
-        patch = architecture.pixels_of_patch(self.fields)
+        patch = architecture.pixels_of_patch(fields)
         return self.grid[0] * patch[0], self.grid[1] * patch[1]
 
     def check(self, wanted: Mapping[str, Shape]) -> None:
@@ -137,8 +138,13 @@ def open_weights(
         reading = mapping.read(layout.table, layout.prepared(mapping.shapes_alone(headers)))
         shapes = {name: array.shape for name, array in reading.arrays.items()}
         known = architecture.merged(layout.hints, hints or {})
-        fields = architecture.fields_of(shapes, known, str(path))
-        grid = architecture.grid_of(shapes, fields, str(path))
+        if layout.format == lit.NAME:
+            fields = lit.fields_of(shapes, known, str(path))
+        else:
+            fields = architecture.fields_of(shapes, known, str(path))
+        grid = architecture.grid_of(
+            architecture.image_parameters(shapes), architecture.image_tower(fields), str(path)
+        )
     return Weights(str(path), layout, shapes, fields, grid, reading.unused, reading)
 
 
@@ -167,6 +173,8 @@ def layout_of(
     if (prefix := big_vision.prefix_of(headers)) is not None:
         rows = big_vision.table(prefix, stacked=big_vision.is_stacked(headers))
         return Layout(big_vision.NAME, rows, big_vision.hints(headers))
+    if (prefix := lit.prefix_of(headers)) is not None:
+        return Layout(lit.NAME, lit.table(prefix, headers), {})
     if (prefix := official.prefix_of(headers)) is not None:
         rows = official.table(prefix, published=official.is_published(headers))
         return Layout(official.NAME, rows, {})
@@ -177,7 +185,7 @@ def layout_of(
     shown = ", ".join(list(headers)[:_NAMED]) + (", …" if len(headers) > _NAMED else "")
     raise CheckpointError(
         f"{where}: is of no known format: its arrays are named {shown}; known are the official "
-        "npz, big_vision's npz, and safetensors of timm's and transformers' ViT and DeiT"
+        "npz (LiT too), big_vision's npz, and safetensors of timm's and transformers' ViT and DeiT"
     )
 
 
@@ -187,8 +195,10 @@ def holds_weights(path: Path) -> bool:
         names = read_headers(path)
     except CheckpointError:
         return False
-    prefixes = big_vision.prefix_of(names), official.prefix_of(names)
-    return prefixes != (None, None) or timm.recognises(names) or transformers.recognises(names)
+    prefixes = big_vision.prefix_of(names), official.prefix_of(names), lit.prefix_of(names)
+    return (
+        prefixes != (None, None, None) or timm.recognises(names) or transformers.recognises(names)
+    )
 
 
 def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from vit_jax.checkpoints.download import fetch
 from vit_jax.checkpoints.formats import holds_weights, read_config
 from vit_jax.checkpoints.kinds import INDEX, SINGLE
 from vit_jax.checkpoints.locations import REMOTE, scheme
+from vit_jax.checkpoints.released_lit import released
 from vit_jax.errors import CheckpointError, nearest
 
 logger = logging.getLogger("vit_jax")
@@ -56,6 +57,8 @@ def resolve(source: str | Path) -> Located:
     if path.exists():
         return _local(path)
     if path.parent == Path() or not path.parent.is_dir():  # a name, and no path
+        if (lit := released(text)) is not None:
+            return Located(fetch(lit.weights))
         return _published(published(text))
     siblings = [one.name for one in path.absolute().parent.iterdir()]
     raise CheckpointError(f"{source}: no such file or folder{nearest(path.name, siblings)}")

@@ -3,6 +3,7 @@
 import argparse
 
 from vit_jax.commands.command import Command
+from vit_jax.commands.job import add_job, join_job
 
 # Every other import waits for its command: help and usage errors must be instant.
 
@@ -18,29 +19,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY,…",
         help="settings in which this command may differ from the run in the workdir",
     )
-    parser.add_argument(
-        "--distributed", action="store_true", help="one of several processes: ask the cluster"
-    )
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
-    parser.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
-    parser.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
-    parser.add_argument(
-        "--patience", type=int, default=300, metavar="SECONDS", help="for the others (default 300)"
-    )
-    parser.add_argument(
-        "--heartbeat",
-        type=int,
-        default=60,
-        metavar="SECONDS",
-        help="silence after which a process counts as dead, and all end (default 60)",
-    )
-    parser.add_argument(
-        "--stall",
-        type=int,
-        default=1800,
-        metavar="SECONDS",
-        help="time without a step after which all end: one hangs (default 1800)",
-    )
+    add_job(parser)
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -49,11 +28,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
     config = load_config(options.config, overrides)
     compile_cache.enable()
-    explicit = (options.coordinator, options.processes, options.process)
-    if options.distributed or explicit != (None, None, None):
-        from vit_jax import processes
-
-        processes.join(*explicit, options.patience, options.heartbeat, options.stall)
+    join_job(options)
     from vit_jax.ending import alone_on_failure
     from vit_jax.train import train
 
@@ -76,17 +51,20 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     import json
 
     from vit_jax import compile_cache, scores
-    from vit_jax.evaluate import evaluate_run, real_labels
+    from vit_jax.evaluate import real_labels
     from vit_jax.pretrained import load_run
+    from vit_jax.tasks import score_run
 
     compile_cache.enable()
     trained = load_run(options.workdir)
     valid = real_labels(trained, options.real) if options.real else None
-    outcomes = evaluate_run(trained)
-    real = scores.real_accuracy(outcomes, valid) if valid is not None else None
+    outcomes = score_run(trained)
+    is_classes = isinstance(outcomes, scores.Outcomes)
+    real = scores.real_accuracy(outcomes, valid) if valid is not None and is_classes else None
     checkpoint = f"{trained.workdir.given}/checkpoints/{trained.step}"
     if options.json:
-        found = {"checkpoint": checkpoint, **scores.to_json(outcomes, trained.class_names)}
+        said = scores.to_json(outcomes, trained.class_names) if is_classes else outcomes.summary()
+        found = {"checkpoint": checkpoint, **said}
         if real is not None:
             found |= {"real_accuracy": real[0], "real_images": real[1]}
         print(json.dumps(found))

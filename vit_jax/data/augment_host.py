@@ -19,7 +19,7 @@ BOX_NUMBERS = 2 * ATTEMPTS + 2
 _LOG_ASPECT = math.log(ASPECT[0]), math.log(ASPECT[1])
 
 # Streams of random numbers. 0 orders the epochs, 3 and 4 the classes (`balanced`).
-CROP, ALTER = 1, 2
+CROP, ALTER, CAPTION = 1, 2, 5
 
 
 def example_generator(seed: int, epoch: int, index: int, stream: int = CROP) -> np.random.Generator:

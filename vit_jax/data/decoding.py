@@ -179,9 +179,12 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def crop_and_resize(
-    pixels: UInt8[np.ndarray, "H W 3"], box: Box, size: tuple[int, int]
+    pixels: UInt8[np.ndarray, "H W 3"],
+    box: Box,
+    size: tuple[int, int],
+    rounding: Callable[[np.ndarray], np.ndarray] = np.rint,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns the box of an image, resized to `size` = (height, width): bilinear, to the rounding.
+    """Returns the box of an image, resized to `size` = (height, width): bilinear, and rounded.
 
     Each output pixel is interpolated between four input pixels, with half-pixel centres, as
     TensorFlow's `tf.image.resize` does and so the official code. It may look beyond the box.
@@ -190,7 +193,7 @@ def crop_and_resize(
     # Pillow's own transform would cut fractions off, and darken by half a step on average.
     rows = _interpolate(pixels, top, bottom, size[0])
     columns = _interpolate(rows.swapaxes(0, 1), left, right, size[1])
-    return np.rint(columns.swapaxes(0, 1)).astype(np.uint8)
+    return rounding(columns.swapaxes(0, 1)).astype(np.uint8)
 
 
 def training_crop(

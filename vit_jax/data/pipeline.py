@@ -2,7 +2,7 @@
 
 A batch is a dict of arrays sharded over the mesh: `image` (b, h, w, 3) uint8 and `label` (b,), and
 for training `epoch` (b,), which is how often the example came before, and `index` (b,), for
-evaluation `mask` (b,), which is 0 for padding.
+evaluation `mask` (b,), which is 0 for padding. With captions, training has `tokens` (b, n) too.
 """
 
 import dataclasses
@@ -36,6 +36,7 @@ Row = dict[str, int]  # one row of a batch, before decoding
 # Adds what is known of it after decoding; its image may be written where it belongs, the array.
 Decoder = Callable[[Row, np.ndarray], dict[str, Any]]
 Alter = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # changes an image at random
+Texting = Callable[[Rows], np.ndarray]  # the tokens (b, n) of the captions of rows
 
 _ALIGNMENT = 64  # bytes
 
@@ -56,6 +57,8 @@ class Loading:
       threads: host threads that decode.
       prefetch: batches prepared ahead.
       bad_limit: unreadable images that are skipped before one is an error; None skips none.
+      texts: makes the tokens of a training batch, from what else is known of its rows; None where
+        images have no captions.
     """
 
     preprocess: Preprocess
@@ -69,6 +72,7 @@ class Loading:
     threads: int = 4
     prefetch: int = 2
     bad_limit: int | None = None
+    texts: Texting | None = None
 
 
 class Feed:
@@ -187,6 +191,8 @@ class Feed:
 
     def _put(self, rows: Rows) -> Batch:
         """Sends this process's rows to the devices that hold its share of the batch."""
+        if self.loading.texts is not None and "epoch" in rows:
+            rows = {**rows, "tokens": self.loading.texts(rows)}
         self.sent_bytes += sum(value.nbytes for value in rows.values())
         self.sent_rows += len(rows["index"])
         if jax.process_count() == 1:  # all at once, in half the time

@@ -20,6 +20,10 @@ Picture = str | Path | Image.Image | np.ndarray | Array  # a file, or an image t
 # How pixels are interpolated, by the names that Pillow, `jax.image` and timm share with us.
 _PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
+# What becomes of interpolated pixels, which sums in float32 leave a hair below a whole grey level.
+_HAIR = 1e-3
+_ROUNDINGS = {"nearest": np.rint, "down": lambda pixels: np.floor(pixels + _HAIR)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
@@ -32,6 +36,8 @@ class Preprocess:
       antialias: smooth before shrinking (the official code does not).
       mean, std: per colour, for values from 0 to 1. The official ones, 0.5, map to [-1, 1].
       interpolation: "bilinear" (official) or "bicubic", which needs `antialias`.
+      rounding: of resized pixels to grey levels: "nearest", or "down" as the official LiT, which
+        also rounds the sides before a central crop its own way; not with `antialias`.
     """
 
     size: tuple[int, int]
@@ -40,6 +46,7 @@ class Preprocess:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     interpolation: str = "bilinear"
+    rounding: str = "nearest"
 
     def __post_init__(self):
         if self.interpolation not in _PILLOW:
@@ -49,6 +56,12 @@ class Preprocess:
         if self.interpolation == "bicubic" and not self.antialias:
             raise ConfigError(
                 "interpolation='bicubic' smooths before shrinking: set antialias=True"
+            )
+
+        if self.rounding not in _ROUNDINGS or (self.rounding == "down" and self.antialias):
+            raise ConfigError(
+                f"rounding={self.rounding!r} with antialias={self.antialias}: must be 'nearest', "
+                "or 'down' without smoothing"
             )
 
     def __call__(self, pictures: Picture | Sequence[Picture]) -> Float[Array, "b h w 3"]:
@@ -72,8 +85,8 @@ class Preprocess:
         """Returns an RGB image of any size as the uint8 pixels that `normalize` takes."""
         if not self.antialias:
             array = np.asarray(image)
-            box = central_box((array.shape[1], array.shape[0]), self.size, self.resize)
-            return decoding.crop_and_resize(array, box, self.size)
+            box = self._box((array.shape[1], array.shape[0]))
+            return decoding.crop_and_resize(array, box, self.size, _ROUNDINGS[self.rounding])
         # Smoothing looks beyond the edges of the crop, so the crop comes last.
         image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         resized, (left, top) = central_crop(image.size, self.size, self.resize)
@@ -88,13 +101,18 @@ class Preprocess:
     def on_device(self, images: UInt8[Array, "b h w 3"]) -> Num[Array, "b H W 3"]:
         """Does for a batch of images of one size what calling does for one, unrounded."""
         height, width = images.shape[1:3]
-        box = central_box((width, height), self.size, self.resize)
+        box = self._box((width, height))
         if box == (0, 0, width, height) and (height, width) == self.size:
             return images
         left, top, right, bottom = box
         part = (top, left, bottom - top, right - left)
         resize = functools.partial(resize_box, kernel=self.interpolation, antialias=self.antialias)
-        return jax.vmap(lambda x: resize(x, part, self.size))(images.astype(jnp.float32))
+        resized = jax.vmap(lambda x: resize(x, part, self.size))(images.astype(jnp.float32))
+        return jnp.floor(resized + _HAIR) if self.rounding == "down" else resized
+
+    def _box(self, source: tuple[int, int]) -> decoding.Box:
+        """The part of an image of (width, height) that the model sees."""
+        return central_box(source, self.size, self.resize, self.rounding)
 
     def normalize(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """Returns (pixels / 255 - mean) / std in float32; 127.5 maps to 0 exactly, officially."""
@@ -145,10 +163,12 @@ def opened(picture: Picture) -> Image.Image | np.ndarray:
     return array
 
 
-def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | None) -> decoding.Box:
+def central_box(
+    source: tuple[int, int], size: tuple[int, int], resize: int | None, rounding: str = "nearest"
+) -> decoding.Box:
     """Returns the part of an image of (width, height) that becomes `size` = (height, width)."""
     # Resizing and then cropping is cutting a smaller box, and resizing that.
-    (wide, high), (left, top) = central_crop(source, size, resize)
+    (wide, high), (left, top) = central_crop(source, size, resize, rounding)
     across, down = source[0] / wide, source[1] / high
     right, bottom = (left + size[1]) * across, (top + size[0]) * down
     # Rounding may make the box larger than the image by a hair, which Pillow refuses.
@@ -156,15 +176,20 @@ def central_box(source: tuple[int, int], size: tuple[int, int], resize: int | No
 
 
 def central_crop(
-    source: tuple[int, int], size: tuple[int, int], resize: int | None
+    source: tuple[int, int], size: tuple[int, int], resize: int | None, rounding: str = "nearest"
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns the (width, height) to resize an image to, and the (left, top) of the crop from it.
 
     Both are whole pixels, rounded as torchvision and so timm round them; transformers cuts half a
-    pixel off as well. A side that would be shorter than the crop becomes as long as it.
+    pixel off as well. A side that would be shorter than the crop becomes as long as it. With
+    rounding "down" the side is the nearest whole number, and the corner is rounded down, as the
+    official LiT does.
     """
     if resize is None:
         return (size[1], size[0]), (0, 0)
-    width, height = (max(int(resize * side / min(source)), 1) for side in source)
+    whole = round if rounding == "down" else int
+    width, height = (max(whole(resize * side / min(source)), 1) for side in source)
     width, height = max(width, size[1]), max(height, size[0])
+    if rounding == "down":
+        return (width, height), ((width - size[1]) // 2, (height - size[0]) // 2)
     return (width, height), (round((width - size[1]) / 2), round((height - size[0]) / 2))

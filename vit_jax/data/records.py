@@ -45,7 +45,7 @@ class RecordSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[bytes, int]:
-        features = self._features(index)
+        features = read_features(self.records, index, self.name(index))
         try:
             data, label = features[self.image].bytes_list, features[self.label].int64_list
             return data.value[0], self._checked(index, label.value[0])
@@ -74,18 +74,28 @@ class RecordSource:
             )
         return label
 
-    def _features(self, index: int) -> Any:
-        """Returns the features of an example by name."""
-        from google.protobuf.message import DecodeError
 
-        try:
-            return _example_class().FromString(self.records[index]).features.feature
-        except DecodeError as error:
-            raise DataError(f"{self.name(index)}: not a tf.train.Example; damaged?") from error
-        # What ArrayRecord raises for a damaged or missing file is none of Python's own errors.
-        except (OSError, ValueError, RuntimeError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"{self.name(index)}: cannot be read: {reason}") from error
+def read_features(records: Records, index: int, name: str) -> Any:
+    """Returns the features of an example by name.
+
+    Args:
+      records: serialised examples.
+      index: which.
+      name: what to call it in an error.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _example_class().FromString(records[index]).features.feature
+    except DecodeError as error:
+        raise DataError(f"{name}: not a tf.train.Example; damaged?") from error
+    # What ArrayRecord raises for a damaged or missing file is none of Python's own errors.
+    except (OSError, ValueError, RuntimeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: cannot be read: {reason}") from error
 
 
 @functools.cache

@@ -105,7 +105,7 @@ class FileSource:
 
     def __getitem__(self, index: int) -> tuple[bytes, int]:
         try:
-            return _content(self.name(index)), int(self.labels[index])
+            return content(self.name(index)), int(self.labels[index])
         except OSError as error:
             raise DataError(f"{self.name(index)}: cannot be read: {error.strerror}") from error
 
@@ -113,7 +113,7 @@ class FileSource:
         return self.paths.text(index)
 
 
-def _content(path: str) -> bytes:
+def content(path: str) -> bytes:
     """Reads a file with no object in between, which counts where images are small."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:

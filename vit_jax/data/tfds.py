@@ -7,16 +7,19 @@ ArrayRecord.
 
 import contextlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vit_jax.data.records import RecordSource, open_records
+from vit_jax.data.record_pairs import RecordPairs
+from vit_jax.data.records import Records, RecordSource, open_records
 from vit_jax.data.tfrecord import Part
 from vit_jax.errors import ConfigError, DataError, nearest
 
 EXTRA = "pip install 'vit_jax[tfds]'"
+_CAPTION_WORDS = ("caption", "text", "sentence", "description")
 
 
 def names() -> list[str]:
@@ -47,17 +50,42 @@ def open_tfds(
       ConfigError: no configuration of that name.
       DataError: no such split, no image or no label in it, or it cannot be downloaded or prepared.
     """
-    builder = _prepared(dataset, data_dir) or _prepare(dataset, data_dir, manual_dir)
-    info = builder.info
+    info = _info(dataset, data_dir, manual_dir, _keys)
     image, label = _keys(info)
+    records, title = _records(info, split)
+    source = RecordSource(records, image, label, tuple(info.features[label].names), title)
+    source[0]  # one whose labels were never published is no use, and says so now
+    return source
+
+
+def open_tfds_pairs(
+    dataset: str, split: str, data_dir: str | None = None, manual_dir: str | None = None
+) -> RecordPairs:
+    """Returns one split of a dataset of images with captions, such as "coco_captions".
+
+    The arguments and errors are those of `open_tfds`, but for a text in the place of the label.
+    """
+    info = _info(dataset, data_dir, manual_dir, _caption_keys)
+    image, caption = _caption_keys(info)
+    records, title = _records(info, split)
+    return RecordPairs(records, image, caption, title)
+
+
+def _info(
+    dataset: str, data_dir: str | None, manual_dir: str | None, keys: Callable[[Any], Any]
+) -> Any:
+    """Returns what TFDS says of a dataset, which is prepared first if it has not been."""
+    found = _prepared(dataset, data_dir)
+    return (found or _prepare(dataset, data_dir, manual_dir, keys)).info
+
+
+def _records(info: Any, split: str) -> tuple[Records, str]:
+    """Returns the examples of a split, and what to call it."""
     title = f"{info.full_name} {split}"
     parts = _parts(info, split)
     if not parts:
         raise DataError(f"{title}: holds no examples")
-    records = open_records(parts, info.file_format.value)
-    source = RecordSource(records, image, label, tuple(info.features[label].names), title)
-    source[0]  # one whose labels were never published is no use, and says so now
-    return source
+    return open_records(parts, info.file_format.value), title
 
 
 def _prepared(dataset: str, data_dir: str | None) -> Any:
@@ -88,34 +116,76 @@ def _keys(info: Any) -> tuple[str, str]:
     """Returns the names of the image and of the label."""
     from tensorflow_datasets import features as kinds
 
+    features, images = _images(info)
+    labels = [name for name, kind in features.items() if isinstance(kind, kinds.ClassLabel)]
+    if not images or not labels:
+        raise _lacks(info, features, "label" if images else "image", "a ClassLabel")
+    return _meant(info, images, "image"), _meant(info, labels, "label")
+
+
+def _caption_keys(info: Any) -> tuple[str, str]:
+    """Returns the names of the image and of its captions: one text, or a sequence of them."""
+    from tensorflow_datasets import features as kinds
+
+    features, images = _images(info)
+    texts: list[str] = []
+    for name, kind in features.items():
+        inner = kind.feature if isinstance(kind, kinds.Sequence) else kind
+        if isinstance(inner, kinds.FeaturesDict):
+            parts: dict[str, Any] = dict(inner.items())
+            texts += [f"{name}/{part}" for part, of in parts.items() if isinstance(of, kinds.Text)]
+        elif isinstance(inner, kinds.Text):
+            texts.append(name)
+    texts = [
+        name for name in texts if any(word in name for word in _CAPTION_WORDS)
+    ]  # no file names
+    if not images or not texts:
+        said = ", ".join(_CAPTION_WORDS)
+        raise _lacks(
+            info,
+            features,
+            "caption" if images else "image",
+            f"a Text with one of {said} in its name",
+        )
+    return _meant(info, images, "image"), texts[0]
+
+
+def _images(info: Any) -> tuple[dict[str, Any], list[str]]:
+    """Returns the features of a dataset by name, and which of them are images."""
+    from tensorflow_datasets import features as kinds
+
     has_names = isinstance(info.features, kinds.FeaturesDict)
     features: dict[str, Any] = dict(info.features.items()) if has_names else {}
-    images = [
+    return features, [
         name
         for name, kind in features.items()
         if isinstance(kind, kinds.Image) and kind.np_dtype in (np.uint8, np.uint16)
     ]
-    labels = [name for name, kind in features.items() if isinstance(kind, kinds.ClassLabel)]
-    if not images or not labels:
-        has = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
-        raise DataError(
-            f"{info.full_name}: has no {'label' if images else 'image'} to learn from among its "
-            f"features: {has or 'none by name'}; it needs an Image of 8 or 16 bits and a ClassLabel"
-        )
-    # Masks are images too, and species are classes: those meant for training come first.
-    meant = [*(info.supervised_keys or ()), "image", "label"]
-    image, label = (
-        next((name for name in meant if name in found), found[0]) for found in (images, labels)
+
+
+def _lacks(info: Any, features: dict[str, Any], what: str, kind: str) -> DataError:
+    has = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
+    return DataError(
+        f"{info.full_name}: has no {what} to learn from among its features: "
+        f"{has or 'none by name'}; it needs an Image of 8 or 16 bits and {kind}"
     )
-    return image, label
 
 
-def _prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> Any:
+def _meant(info: Any, found: list[str], usual: str) -> str:
+    # Masks are images too, and species are classes: those meant for training come first.
+    return next(
+        (name for name in (*(info.supervised_keys or ()), usual) if name in found), found[0]
+    )
+
+
+def _prepare(
+    dataset: str, data_dir: str | None, manual_dir: str | None, keys: Callable[[Any], Any]
+) -> Any:
     """Downloads and prepares a dataset with TFDS, which shows its progress."""
     import tensorflow_datasets as tfds
 
     builder = _builder(dataset, data_dir)
-    _keys(builder.info)  # before hours of downloading what cannot be used
+    keys(builder.info)  # before hours of downloading what cannot be used
     _check_manual(dataset, builder, manual_dir)
     _hide_accelerators()
     settings = tfds.download.DownloadConfig(manual_dir=manual_dir)

@@ -4,6 +4,7 @@ from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.batchnorm import BatchNorm
 from vit_jax.models.compact import ConvTokenizer
 from vit_jax.models.encoder import Encoder, Encoder1DBlock
+from vit_jax.models.lit import LitModel
 from vit_jax.models.mixer import MixerBlock, MlpMixer
 from vit_jax.models.mlp import GatedMLP, MlpBlock
 from vit_jax.models.pooling import MAPHead, SequencePool
@@ -23,6 +24,7 @@ __all__ = [
     "Encoder",
     "Encoder1DBlock",
     "GatedMLP",
+    "LitModel",
     "MAPHead",
     "MixerBlock",
     "MlpBlock",

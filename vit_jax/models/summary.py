@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax import trees
+from vit_jax.models.inputs import example_inputs
 
 Shape = tuple[int, ...]
 # {path: parameter's shape and dtype}, and {module's path: what it returns for one image}.
@@ -91,7 +91,7 @@ def attention_size(model: nn.Module, image_size: tuple[int, int]) -> AttentionSi
     found = [
         AttentionSize(outputs[path.removesuffix("/query/kernel")][0], *leaf.shape[1:])
         for path, leaf in params.items()
-        if path.endswith("/query/kernel")
+        if path.endswith("/query/kernel") and len(leaf.shape) == 3  # not a BERT's, of short texts
     ]
     return max(found, key=lambda size: size.tokens**2 * size.heads * size.width, default=None)
 
@@ -102,14 +102,10 @@ def compiled_flops(model: nn.Module, image_size: tuple[int, int]) -> float:
     These are all of them, those of activations, norms and softmax included; NaN where the compiler
     does not count. Nothing is computed and no parameter is held.
     """
-    images = _images(image_size)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    program = jax.jit(model.apply).lower(variables, images).compile()
+    inputs = example_inputs(model, image_size)
+    variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    program = jax.jit(model.apply).lower(variables, *inputs).compile()
     return (program.cost_analysis() or {}).get("flops", math.nan)
-
-
-def _images(image_size: tuple[int, int]) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
 
 
 def shapes_of_layers(model: nn.Module, image_size: tuple[int, int]) -> Shapes:
@@ -125,7 +121,8 @@ def shapes_of_layers(model: nn.Module, image_size: tuple[int, int]) -> Shapes:
         return result
 
     with nn.intercept_methods(record):
-        variables = jax.eval_shape(model.init, jax.random.key(0), _images(image_size))
+        inputs = example_inputs(model, image_size)
+        variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
     return trees.flatten(variables["params"]), outputs
 
 
@@ -163,13 +160,14 @@ def _elementwise(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> int
             total += _NORM * math.prod(shape)
         elif name == "bias" and module not in normed:
             total += math.prod(shape)
-        elif name == "kernel" and module.endswith("/Dense_0"):
+        elif name == "kernel" and module.endswith(("/Dense_0", "/mlp/dense_layer")):
             total += _GELU * math.prod(shape)
         elif name == "kernel" and module.endswith("/query"):
             attention = module.removesuffix("/query")
             queries = rows_of(module, leaf.shape, outputs)
             keys = rows_of(f"{attention}/key", leaf.shape, outputs)
-            total += _SOFTMAX * queries * keys * leaf.shape[1]
+            heads = leaf.shape[1] if len(leaf.shape) == 3 else 1  # a BERT's do not show
+            total += _SOFTMAX * queries * keys * heads
             total += 2 * math.prod(outputs[attention])  # the block's two residual sums
     return total
 
@@ -183,17 +181,23 @@ def rows_of(module: str, kernel: Shape, outputs: Mapping[str, Shape]) -> int:
     return math.prod(outputs[module]) // math.prod(features)
 
 
+# Modules whose own modules are rows of a summary.
+_CONTAINERS = {"Transformer", "img", "txt", "Encoder_0", "BertEncoder_0"} | {
+    "encoder_block",
+    "layer_sequence",
+}
+
+
 def _shown(params: Mapping[str, Any], outputs: Mapping[str, Shape]) -> dict[str, Shape]:
     """Returns the modules, and the parameters outside of them, that are rows of a summary."""
-    shown: dict[str, Shape] = {}
-    for path, leaf in params.items():
-        if "/" not in path:
-            shown[path] = leaf.shape[1:]
-    for path, shape in outputs.items():
-        level = path.count("/") - path.startswith("Transformer/")
-        if level == 0 and path not in ("", "Transformer") and _within(path, params, len):
-            shown[path] = shape
-    return shown
+    alone = {path: leaf.shape[1:] for path, leaf in params.items() if _is_row(path)}
+    modules = {path: shape for path, shape in outputs.items() if path and _is_row(path)}
+    return alone | {path: shape for path, shape in modules.items() if _within(path, params, len)}
+
+
+def _is_row(path: str) -> bool:
+    *around, last = path.split("/")
+    return {*around} <= _CONTAINERS and last not in _CONTAINERS
 
 
 def _within(path: str, values: Mapping[str, Any], reduce: Callable[[list[Any]], int]) -> int:

@@ -12,11 +12,13 @@ from ml_collections import ConfigDict
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.compact import COMPACT
 from vit_jax.models.encoder import Encoder
+from vit_jax.models.lit import LitModel
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
+from vit_jax.models.text import TEXT_MODELS
 from vit_jax.models.vit import STEMS, VisionTransformer
 
-Model = VisionTransformer | MlpMixer
+Model = VisionTransformer | MlpMixer | LitModel
 
 # Width, MLP width, heads, layers (arXiv:2010.11929, table 1; Ti and S: arXiv:2106.10270, table 2).
 _SIZES = {
@@ -70,15 +72,26 @@ _MIXERS = {
     "Mixer-L_16": (16, 1024, 24, 512, 4096),
 }
 
+# Image tower, text tower (a BERT, or the size of a Transformer), widths of their heads
+# (arXiv:2111.07991, table 1 and the official repository's README).
+_LITS: dict[str, tuple[str, str, tuple[int | None, int]]] = {
+    "LiT-B16B": ("ViT-B_16", "base", (768, 768)),
+    "LiT-B16B_2": ("ViT-B_16", "base", (None, 768)),
+    "LiT-L16L": ("ViT-L_16", "large", (None, 1024)),
+    "LiT-L16S": ("ViT-L_16", "S", (None, 1024)),
+    "LiT-L16Ti": ("ViT-L_16", "Ti", (None, 1024)),
+}
+
 # What a model without a name must be given.
 _OWN_FIELDS = {
     VisionTransformer: {"patches", "hidden_size", "transformer"},
     MlpMixer: {"patches", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim"},
+    LitModel: {"image", "text_model", "text", "pp", "out_dim"},
 }
 
 
 def list_models() -> list[str]:
-    """Returns the names: the official ones in the official order, then the compact ones."""
+    """Returns the names: official classifiers in the official order, compact ones, LiT models."""
     return list(_NAMED)
 
 
@@ -136,11 +149,32 @@ def _mixer_fields(
     }
 
 
+def _lit_fields(
+    name: str, image: str, text: str, out_dim: tuple[int | None, int]
+) -> dict[str, Any]:
+    bert = text not in _SIZES
+    width, mlp_dim, num_heads, num_layers = _SIZES.get(text, (0, 0, 0, 0))
+    transformer = {"width": width, "num_layers": num_layers, "mlp_dim": mlp_dim}
+    return {
+        "model_name": name,
+        "out_dim": out_dim,
+        "image": _vit_fields(image, _ARCHITECTURES[image]),
+        "text_model": "bert" if bert else "text_transformer",
+        "text": (
+            {"config": text}
+            if bert
+            else transformer | {"num_heads": num_heads, "vocab_size": 16_000}
+        ),
+        "pp": {"tokenizer_name": "bert" if bert else "sentencepiece", "size": 224, "max_len": 16},
+    }
+
+
 # Each name's class and constructor fields.
 _NAMED: dict[str, tuple[type[Model], dict[str, Any]]] = {
     **{name: (VisionTransformer, _vit_fields(name, a)) for name, a in _ARCHITECTURES.items()},
     **{name: (MlpMixer, _mixer_fields(name, *sizes)) for name, sizes in _MIXERS.items()},
     **{name: (VisionTransformer, fields) for name, fields in COMPACT.items()},
+    **{name: (LitModel, _lit_fields(name, *towers)) for name, towers in _LITS.items()},
 }
 
 
@@ -149,8 +183,9 @@ def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any
 
     A mapping is merged into the named one: `transformer={"dropout_rate": 0.1}` changes one rate.
     With None for a name, `patches` (or a `stem`), `hidden_size` and `transformer` must be given,
-    or, for an `MlpMixer`, `num_blocks` and its other sizes. `ConfigError` for an unknown name, a
-    field that the model's class does not have, or a missing one.
+    or, for an `MlpMixer`, `num_blocks` and its other sizes, or, for a `LitModel`, `text_model` and
+    its other fields. A `LitModel` has no classes: `num_classes` is not read. `ConfigError` for an
+    unknown name, a field that the model's class does not have, or a missing one.
     """
     family = _family(name, fields)
     _check_fields(f"{family.__name__} field", fields, _field_names(family))
@@ -159,19 +194,34 @@ def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any
             f"model_name=None: a model of your own also needs {', '.join(missing)}; give "
             f"them, or name one of {', '.join(_NAMED)}"
         )
-    merged: dict[str, Any] = model_fields(name) if name is not None else {"patches": None}
+    merged: dict[str, Any] = model_fields(name) if name is not None else {}
     if fields.get("stem", merged.get("stem")) != merged.get("stem"):
         merged["stem_fields"] = None  # those of the named model's own stem
     merged = _merge(merged, fields)
+    if family is LitModel:
+        return _lit_model(merged)
+    merged.setdefault("patches", None)
     _check_nested_fields(merged)
     return family(num_classes=num_classes, **merged)
 
 
-def _family(name: str | None, fields: Mapping[str, Any]) -> type[Model]:
-    """The class of a named model; without a name, the blocks of a Mixer tell."""
+def _family(name: str | None, fields: Mapping[str, Any]) -> type[Any]:
+    """The class of a named model; without a name, the blocks of a Mixer or a text tower tell."""
     if name is not None:
         return _NAMED[canonical_name(name)][0]
+    if "text_model" in fields:
+        return LitModel
     return MlpMixer if "num_blocks" in fields else VisionTransformer
+
+
+def _lit_model(fields: dict[str, Any]) -> LitModel:
+    """Builds it from fields that its towers have, or raises `ConfigError`."""
+    _check_fields("image field", fields["image"], _field_names(VisionTransformer))
+    _check_nested_fields(fields["image"])
+    if tower := TEXT_MODELS.get(fields["text_model"]):
+        _check_fields("text field", fields["text"], _field_names(tower))
+    _check_fields("pp field", fields["pp"], ["tokenizer_name", "size", "max_len"])
+    return LitModel(**fields)
 
 
 def _missing(family: type[Model], fields: Mapping[str, Any]) -> list[str]:
@@ -198,7 +248,9 @@ def _merge(old: Any, new: Any) -> dict[str, Any]:
             value = {NAMED_FIELDS[key]: value}
         if key in NAMED_FIELDS and _is_mapping(value) and isinstance(before, str):
             before = {NAMED_FIELDS[key]: before}
-        merged[key] = _merge(before or {}, value) if _is_mapping(value) else value
+        if _is_mapping(value):
+            value = _merge(before if _is_mapping(before) else {}, value)
+        merged[key] = value
     return merged
 
 

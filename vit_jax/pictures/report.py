@@ -10,7 +10,10 @@ import numpy as np
 from vit_jax import trees
 from vit_jax.experiment import Experiment
 from vit_jax.metrics_file import read_metrics
+from vit_jax.models.lit import LitModel
 from vit_jax.origin import describe_model
+from vit_jax.pair_model import image_tower
+from vit_jax.pair_scores import AT, Retrieved
 from vit_jax.pictures.album import Album, Picture
 from vit_jax.pictures.confusion import draw_confusion
 from vit_jax.pictures.curves import draw_curves
@@ -18,6 +21,7 @@ from vit_jax.pictures.examples import draw_examples, least_sure, pixels_of, wors
 from vit_jax.pictures.figure import in_one_line
 from vit_jax.pictures.model import draw_model
 from vit_jax.pictures.page import Table, write_page
+from vit_jax.pictures.similarity import draw_pairs
 from vit_jax.scores import Outcomes, to_json
 from vit_jax.workdir import Workdir
 
@@ -30,7 +34,7 @@ _IMAGES_LOOKED_AT = 6
 def draw_report(
     place: Workdir,
     experiment: Experiment,
-    outcomes: Outcomes | None,
+    outcomes: Outcomes | Retrieved | None,
     variables: trees.Tree | None,
 ) -> None:
     """Draws the pictures of a run and writes `index.html` and `scores.json`, all in `report/`.
@@ -54,7 +58,7 @@ def draw_report(
 def _draw_all(
     place: Workdir,
     experiment: Experiment,
-    outcomes: Outcomes | None,
+    outcomes: Outcomes | Retrieved | None,
     variables: trees.Tree | None,
 ) -> None:
     config, album = experiment.config, Album(place.report)
@@ -71,15 +75,22 @@ def _draw_all(
             lambda path: draw_curves(read_metrics(place.metrics), path, title),
         )
     if outcomes is not None:
-        found = to_json(outcomes, experiment.class_names)
-        place.report.mkdir(exist_ok=True)
-        (place.report / "scores.json").write_text(json.dumps(found) + "\n")
-        tables = [_scores_table(found), _class_table(found)]
-    if outcomes is not None and config.report:
+        tables = _tables(place, experiment, outcomes)
+    if isinstance(outcomes, Outcomes) and config.report:
         _draw_outcomes(album, experiment, outcomes, title)
+    if outcomes is not None and config.report:
         _draw_own(album, experiment, outcomes, variables, name)
     _add_contact_sheet(album)
     write_page(album, title, tables)
+
+
+def _tables(place: Workdir, experiment: Experiment, outcomes: Outcomes | Retrieved) -> list[Table]:
+    """Writes the scores, and returns them as tables."""
+    is_retrieval = isinstance(outcomes, Retrieved)
+    found = outcomes.summary() if is_retrieval else to_json(outcomes, experiment.class_names)
+    place.report.mkdir(exist_ok=True)
+    (place.report / "scores.json").write_text(json.dumps(found) + "\n")
+    return [retrieval_table(found)] if is_retrieval else [_scores_table(found), _class_table(found)]
 
 
 def _draw_outcomes(album: Album, experiment: Experiment, outcomes: Outcomes, title: str) -> None:
@@ -116,7 +127,7 @@ def _draw_outcomes(album: Album, experiment: Experiment, outcomes: Outcomes, tit
 def _draw_own(
     album: Album,
     experiment: Experiment,
-    outcomes: Outcomes,
+    outcomes: Outcomes | Retrieved,
     variables: trees.Tree | None,
     name: str,
 ) -> None:
@@ -125,12 +136,21 @@ def _draw_own(
         reason = "the parameters lie in several processes; vit_jax visualize WORKDIR draws it"
         album.leave_out("The model", reason)
         return
+    whole = host = jax.device_get(variables)
+    model = experiment.model
+    if isinstance(model, LitModel):
+        album.draw(
+            "similarity.png",
+            "Images and texts",
+            "Cosines of test images (rows) with texts; a star marks the text nearest to an image.",
+            lambda path: draw_pairs(experiment, outcomes.index, whole, path, name),
+        )
+        model, host = image_tower(model, whole)
     count = min(_IMAGES_LOOKED_AT, len(outcomes.index))
     chosen = outcomes.index[np.linspace(0, len(outcomes.index) - 1, count).astype(int)]
     preprocess = experiment.preprocess
     images = pixels_of(experiment.test.source, chosen, preprocess)
-    host = jax.device_get(variables)
-    draw_model(album, experiment.model, host, preprocess, images, name)
+    draw_model(album, model, host, preprocess, images, name)
 
 
 def _add_contact_sheet(album: Album) -> None:
@@ -151,6 +171,15 @@ def _scores_table(found: dict) -> Table:
     rows = [[label, f"{100 * found[name]:.2f} %"] for label, name in shown]
     loss = [["loss", f"{found['loss']:.4f} nats"], ["images", f"{found['images']:,}"]]
     return "Test scores", [["score", "value"], *rows, *loss]
+
+
+def retrieval_table(found: dict) -> Table:
+    """Returns the scores of retrieval as a table."""
+    rows = [
+        [f"{way.replace('_', ' ')}", *(f"{100 * found[f'{way}_recall_{k}']:.2f} %" for k in AT)]
+        for way in ("image_to_text", "text_to_image")
+    ]
+    return "Retrieval", [["way", *(f"recall@{k}" for k in AT)], *rows]
 
 
 def _class_table(found: dict) -> Table:

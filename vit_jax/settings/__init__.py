@@ -6,9 +6,10 @@ Keys with the names of the official repository mean what they meant there.
 from vit_jax.settings.data import DATA
 from vit_jax.settings.model import MODEL
 from vit_jax.settings.rules import Key
+from vit_jax.settings.texts import TEXTS
 from vit_jax.settings.training import TRAINING
 
-KEYS: dict[str, Key] = {**DATA, **MODEL, **TRAINING}
+KEYS: dict[str, Key] = {**DATA, **MODEL, **TEXTS, **TRAINING}
 MODEL_FIELDS = tuple(path for path in MODEL if path.startswith("model."))
 
 # Official keys that nothing is left to do for, with the reason: accepted and dropped.
@@ -32,6 +33,7 @@ HARMLESS = frozenset({
     "tfds_data_dir",
     "tfds_manual_dir",
     "prefetch",
+    "logits_bytes",
     "batch_eval",
     "progress_every",
     "eval_every",
@@ -54,6 +56,10 @@ HARMLESS = frozenset({
 # What the saved state is made of: a run cannot go on with another one, whoever asks for it.
 FIXED = frozenset({
     *MODEL_FIELDS,
+    *(path for path in TEXTS if path.startswith("text.")),
+    "task",
+    "lock_image",
+    "locked_dtype",
     "model_or_filename",
     "pretrained_dir",
     "num_classes",

@@ -1,0 +1,1 @@
+"""Texts: into tokens, and from names of classes into prompts."""
