@@ -27,6 +27,7 @@ FLOORS = (
     ),
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),
+        *("export",),
         *("listing", "inspection", "inspection_table", "verification", "divergence"),
     ),
     ("commands", "main", "__init__"),

@@ -125,8 +125,13 @@ def write_weights(
         write_safetensors(file, theirs, {"format": "pt", **inside})
     if not alone:
         for name, content in beside.items():
-            write_text(target / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            write_text(target / name, json_text(content))
     return file
+
+
+def json_text(content: Any) -> str:
+    """Returns JSON as the files beside weights have it."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from vit_jax.commands.benchmark import BENCHMARK
 from vit_jax.commands.checks import DIFF, VERIFY
 from vit_jax.commands.command import Command
 from vit_jax.commands.data import PACK
+from vit_jax.commands.export import EXPORT
 from vit_jax.commands.pictures import REPORT, VISUALIZE
 from vit_jax.commands.runs import EVALUATE, TRAIN
 from vit_jax.commands.weights import CONVERT, INSPECT, MODELS, PREDICT
@@ -12,6 +13,6 @@ __all__ = ["COMMANDS", "Command"]
 
 COMMANDS = (
     *(TRAIN, EVALUATE, REPORT, VERIFY, DIFF),
-    *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT),
+    *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT, EXPORT),
     *(PACK, BENCHMARK),
 )
