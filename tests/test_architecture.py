@@ -27,7 +27,7 @@ FLOORS = (
     ),
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),
-        *("export",),
+        *("export", "prediction"),
         *("listing", "inspection", "inspection_table", "verification", "divergence"),
     ),
     ("commands", "main", "__init__"),

@@ -6,8 +6,9 @@ from vit_jax.commands.command import Command
 from vit_jax.commands.data import PACK
 from vit_jax.commands.export import EXPORT
 from vit_jax.commands.pictures import REPORT, VISUALIZE
+from vit_jax.commands.predict import PREDICT
 from vit_jax.commands.runs import EVALUATE, TRAIN
-from vit_jax.commands.weights import CONVERT, INSPECT, MODELS, PREDICT
+from vit_jax.commands.weights import CONVERT, INSPECT, MODELS
 
 __all__ = ["COMMANDS", "Command"]
 

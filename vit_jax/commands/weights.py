@@ -1,7 +1,6 @@
-"""Commands about models and weights: predict, models, inspect, convert."""
+"""Commands about models and weights: models, inspect, convert."""
 
 import argparse
-import json
 import re
 from typing import Any
 
@@ -9,31 +8,6 @@ from vit_jax.commands.command import Command
 from vit_jax.errors import ConfigError
 
 # Every other import waits for its command: help and usage errors must be instant.
-
-
-def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, metavar="SOURCE", help=SOURCE)
-    parser.add_argument("--top", type=int, default=5, help="classes to show (default 5)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    add_describing(parser)
-
-
-def _predict(options: argparse.Namespace, _: list[str]) -> int:
-    if options.top < 1:
-        raise ConfigError(f"--top={options.top}: must be at least 1")
-    from vit_jax import compile_cache
-    from vit_jax.predict import open_classifier, predict
-
-    compile_cache.enable()
-    trained = open_classifier(options.checkpoint, **described(options, options.checkpoint))
-    for found in predict(trained, options.images, options.top):
-        pairs = list(zip(found.classes, found.probabilities, strict=True))
-        if options.json:
-            print(json.dumps({"path": found.path, "top": pairs, "indices": found.indices}))
-        else:
-            print(found.path, *(f"  {100 * p:6.2f} %  {name}" for name, p in pairs), sep="\n")
-    return 0
 
 
 def _models_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,14 +117,6 @@ def _image_size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{text!r} must be pixels, such as 384 or 256x512")
     return int(match[1]), int(match[2] or match[1])
 
-
-PREDICT = Command(
-    "predict",
-    "name the most probable classes of images",
-    "vit_jax predict --checkpoint=deit_tiny_patch16_224.fb_in1k photo.jpg",
-    _predict_arguments,
-    _predict,
-)
 
 MODELS = Command(
     "models",
