@@ -23,7 +23,7 @@ FLOORS = (
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
-        *("origin", "pretrained", "finetune", "release"),
+        *("origin", "pretrained", "finetune", "release", "card"),
     ),
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),

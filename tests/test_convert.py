@@ -99,7 +99,7 @@ def test_a_named_model_is_a_flag(tmp_path, capsys):
     assert jnp.isfinite(variables["params"]["head"]["bias"]).all()
 
 
-@pytest.mark.parametrize("to", ["timm", "transformers", "big_vision"])
+@pytest.mark.parametrize("to", ["timm", "transformers"])
 def test_a_mixer_is_one_line_where_there_is_none(to, tmp_path, capsys):
     fields = {"num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 8, "channels_mlp_dim": 8}
     model = create_model("Mixer-B_32", 5, patches={"size": (8, 8)}, **fields)

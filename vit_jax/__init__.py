@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vit_jax.models.zoo import create_model, list_models
     from vit_jax.pretrained import load_pretrained, load_run
     from vit_jax.recipes import load_config
-    from vit_jax.release import save_pretrained
+    from vit_jax.release import push_to_hub, save_pretrained
 
 _HOMES = {
     "create_model": "vit_jax.models.zoo",
@@ -24,6 +24,7 @@ _HOMES = {
     "load_exported": "vit_jax.export.stablehlo",
     "load_pretrained": "vit_jax.pretrained",
     "load_run": "vit_jax.pretrained",
+    "push_to_hub": "vit_jax.release",
     "save_pretrained": "vit_jax.release",
 }
 
@@ -35,6 +36,7 @@ __all__ = [
     "load_exported",
     "load_pretrained",
     "load_run",
+    "push_to_hub",
     "save_pretrained",
 ]
 

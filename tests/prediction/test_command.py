@@ -106,6 +106,7 @@ def test_a_mixer_has_features_too(photos, tmp_path):
     (found,) = answer(opened, [str(photos / "a" / "0.png")], features=True)
     head = opened.variables["params"]["head"]
     assert found.features is not None
+    assert found.probabilities is not None
     logits = found.features @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
     np.testing.assert_allclose(found.probabilities, jax.nn.softmax(logits), rtol=1e-4)
 

@@ -58,7 +58,7 @@ def test_only_a_few_batches_are_read_ahead_and_who_leaves_ends_the_threads():
     next(batches)
     time.sleep(0.1)
     assert 4 <= len(begun) <= 30
-    batches.close()
+    del batches
     assert threading.active_count() == before
     assert len(begun) <= 30
 

@@ -10,6 +10,7 @@ Kind = Literal["npz", "safetensors", "index"]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+NPZ = "model.npz"
 
 # Given whole, so that it can be pasted; weights_only keeps PyTorch from running code.
 _TO_SAFETENSORS = (

@@ -60,22 +60,54 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", required=True, metavar="FORMAT", help="official, timm, transformers or big_vision"
     )
     parser.add_argument("--force", action="store_true", help="write over a target that exists")
+    parser.add_argument("--licence", metavar="ID", help="for the model card, such as apache-2.0")
+    parser.add_argument(
+        "--push-to-hub", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub"
+    )
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
     add_describing(parser)
 
 
 def _convert(options: argparse.Namespace, _: list[str]) -> int:
+    import dataclasses
+
     from vit_jax import release
+    from vit_jax.card import check_licence
     from vit_jax.origin import describe
-    from vit_jax.pretrained import open_origin
 
     release.check_target(options.target, options.to, overwrite=options.force)
-    origin = open_origin(options.source, described(options, options.source))
+    check_licence(options.licence)
+    _check_push(options)
+    origin, facts = release.open_with_facts(options.source, described(options, options.source))
     print(f"read   {describe(origin)}")
-    file = release.write_converted(origin, options.target, options.to)
+    facts = dataclasses.replace(
+        facts, licence=options.licence or facts.licence, repository=options.push_to_hub
+    )
+    file = release.write_converted(origin, options.target, options.to, facts)
     print(f"wrote  {file}: {options.to}, {file.stat().st_size / 1e6:,.1f} MB")
     for line in release.opened_by(file, options.target, options.to):
         print(f"open   {line}")
+    if options.push_to_hub:
+        url = release.push_to_hub(options.target, options.push_to_hub, private=options.private)
+        print(f"pushed {url}")
+        print(f"open   vit_jax.load_pretrained('hf://{options.push_to_hub}')")
     return 0
+
+
+def _check_push(options: argparse.Namespace) -> None:
+    """Refuses what could not be uploaded, before anything is written."""
+    if options.push_to_hub is None:
+        if options.private:
+            raise ConfigError("--private: goes with --push-to-hub")
+        return
+    if options.target.endswith((".npz", ".safetensors")):
+        raise ConfigError(
+            f"--push-to-hub={options.push_to_hub}: uploads a folder, with configs and card; name "
+            "one in the place of " + options.target
+        )
+    from vit_jax.checkpoints.hub import check_push
+
+    check_push(options.push_to_hub)
 
 
 SOURCE = "file or folder of weights, workdir of a run, URL, or name of the catalogue"
