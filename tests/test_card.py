@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import yaml
 
 from tests import runs
 from tests.test_predict import write
@@ -16,6 +15,7 @@ from vit_jax.pretrained import load_run, open_origin
 
 
 def header_of(card: str):
+    yaml = pytest.importorskip("yaml", reason="PyYAML is no dependency of the project")
     _, header, text = card.split("---\n", 2)
     return yaml.safe_load(header), text
 

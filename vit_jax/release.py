@@ -8,7 +8,7 @@ from typing import Any
 from vit_jax import trees
 from vit_jax.card import OPENED_BY, Facts, check_licence, facts_of_run, facts_of_source, model_card
 from vit_jax.checkpoints import hub, writing
-from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE
+from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE, check_format
 from vit_jax.checkpoints.resolve import CONFIGS
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
@@ -173,7 +173,7 @@ def write(origin: Origin, target: str | Path, to: str) -> Path:
             "format has a place for; keep the workdir"
         )
     preprocess = origin.preprocess or Preprocess(origin.image_size)
-    writing.check_format(to)
+    check_format(to)
     beside = writing.configs(
         to, origin.fields, preprocess.size, preprocess.to_dict(), origin.class_names
     )

@@ -3,6 +3,7 @@
 from vit_jax.commands.benchmark import BENCHMARK
 from vit_jax.commands.checks import DIFF, VERIFY
 from vit_jax.commands.command import Command
+from vit_jax.commands.completion import COMPLETION
 from vit_jax.commands.data import PACK
 from vit_jax.commands.export import EXPORT
 from vit_jax.commands.pictures import REPORT, VISUALIZE
@@ -15,5 +16,5 @@ __all__ = ["COMMANDS", "Command"]
 COMMANDS = (
     *(TRAIN, EVALUATE, REPORT, VERIFY, DIFF),
     *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT, EXPORT),
-    *(PACK, BENCHMARK),
+    *(PACK, BENCHMARK, COMPLETION),
 )

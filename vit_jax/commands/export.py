@@ -30,10 +30,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax.export.exporting import check_target, default_target, export
     from vit_jax.export.kinds import find_kind
-    from vit_jax.export.program import make_program
-    from vit_jax.predict import open_classifier
 
     kind = find_kind(options.to)
     if options.preprocess and not kind.is_program:
@@ -42,6 +39,10 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
             "leave it out"
         )
     kind.check_installed()
+    from vit_jax.export.exporting import check_target, default_target, export
+    from vit_jax.export.program import make_program
+    from vit_jax.predict import open_classifier
+
     target = options.output or default_target(options.source, kind.name)
     check_target(target, overwrite=options.force)  # before a minute of work, not after
     trained = open_classifier(options.source, **described(options, options.source))
@@ -68,7 +69,7 @@ def _print(made: "Exported") -> None:
 
 EXPORT = Command(
     "export",
-    "write a model for other programs: StableHLO, ONNX, SavedModel, safetensors",
+    "write a model for other programs: ONNX, StableHLO, SavedModel",
     "vit_jax export runs/photos --to=onnx",
     _arguments,
     _export,

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,10 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--batch={options.batch}: must be at least 1")
     if options.json and options.csv:
         raise ConfigError("--json and --csv: one of them at a time")
+    if options.features and not options.features.endswith(".npz"):
+        raise ConfigError(f"--features={options.features}: must end in .npz")
+    if options.features and os.path.exists(options.features):
+        raise ConfigError(f"--features={options.features}: is there already; name another file")
 
 
 def _shown(options: argparse.Namespace) -> Callable[["Prediction"], None]:

@@ -23,10 +23,10 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _models(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax import listing
-
     if options.json and not options.pretrained:
         raise ConfigError("--json: goes with --pretrained")
+    from vit_jax import listing
+
     if options.pretrained:
         listing.print_pretrained(options.name, as_json=options.json)
     elif options.name is None:
@@ -71,13 +71,16 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
 def _convert(options: argparse.Namespace, _: list[str]) -> int:
     import dataclasses
 
+    from vit_jax.checkpoints.kinds import check_format
+
+    check_format(options.to)
+    _check_push(options)
     from vit_jax import release
     from vit_jax.card import check_licence
     from vit_jax.origin import describe
 
     release.check_target(options.target, options.to, overwrite=options.force)
     check_licence(options.licence)
-    _check_push(options)
     origin, facts = release.open_with_facts(options.source, described(options, options.source))
     print(f"read   {describe(origin)}")
     facts = dataclasses.replace(
@@ -152,7 +155,7 @@ def _image_size(text: str) -> tuple[int, int]:
 
 MODELS = Command(
     "models",
-    "list models and recipes, or published weights; show what one model is made of",
+    "list models, recipes and published weights; describe one",
     "vit_jax models ViT-B_16 --size=384",
     _models_arguments,
     _models,
@@ -160,7 +163,7 @@ MODELS = Command(
 
 INSPECT = Command(
     "inspect",
-    "show what weights hold: format, model, numbers of each layer, all that is strange",
+    "show what weights hold, layer by layer, and all that is strange",
     "vit_jax inspect B_16.npz",
     _inspect_arguments,
     _inspect,
@@ -168,7 +171,7 @@ INSPECT = Command(
 
 CONVERT = Command(
     "convert",
-    "write weights in another format: for timm, transformers, big_vision or the official code",
+    "write weights in the format of another library, and share them",
     "vit_jax convert runs/photos photos_timm --to=timm",
     _convert_arguments,
     _convert,

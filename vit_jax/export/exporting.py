@@ -6,7 +6,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ import numpy as np
 from vit_jax import __version__
 from vit_jax.checkpoints import writing
 from vit_jax.errors import CheckpointError, ConfigError
-from vit_jax.export.kinds import Kind, Run, find_kind
+from vit_jax.export.kinds import Kind, find_kind
 from vit_jax.export.program import IMAGES, LOGITS, Program, random_images
 from vit_jax.origin import describe_model
 from vit_jax.workdir import find_run, is_run
 
 # What an exported folder says of itself, and how an earlier export is known as one.
 SHEET = "export.json"
+
+Run = Callable[[np.ndarray], np.ndarray]  # images to logits
 
 _BATCHES = (1, 3)
 _TIMED = 7  # calls; the first, which compiles, is not among them

@@ -4,14 +4,16 @@ import dataclasses
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.export.extras import check_installed
-from vit_jax.export.program import Program
 
-Run = Callable[[np.ndarray], np.ndarray]  # images to logits
+# Nothing heavy is imported here: a wrong --to is told at once.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vit_jax.export.program import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +41,12 @@ class Kind:
     extra: str | None = None
     needs: tuple[str, ...] = ()
 
-    def write(self, program: Program, folder: Path) -> None:
+    def write(self, program: "Program", folder: Path) -> None:
         """Writes a program into a folder that is there and empty."""
         importlib.import_module(self.home).write(program, folder / self.main)
 
-    def load(self, folder: Path) -> Run:
-        """Opens what `write` wrote."""
+    def load(self, folder: Path) -> "Callable[[np.ndarray], np.ndarray]":
+        """Opens what `write` wrote, as a function from images to logits."""
         return importlib.import_module(self.home).load(folder / self.main)
 
     def check_installed(self) -> None:

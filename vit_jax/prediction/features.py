@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax.checkpoints.atomic import replacing
-from vit_jax.errors import ConfigError
 from vit_jax.prediction.answers import Answers
 
 
@@ -15,18 +14,11 @@ class Features:
     The file is NumPy's: `features`, float32 (n, d), and `paths`, n texts. `np.load` opens it.
 
     Args:
-      path: of the file, which ends in .npz and is not there yet.
-
-    Raises:
-      ConfigError: another ending, or a file that is there.
+      path: of the file, which ends in .npz.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser()
-        if self.path.suffix != ".npz":
-            raise ConfigError(f"--features={path}: must end in .npz")
-        if self.path.exists():
-            raise ConfigError(f"--features={path}: is there already; name another file")
         self._names: list[str] = []
         self._parts: list[np.ndarray] = []
 
