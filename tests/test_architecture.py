@@ -26,10 +26,11 @@ FLOORS = (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
         *("image_text", "zeroshot", "retrieval"),
         *("captions", "pair_model", "pair_experiment", "pair_scores", "embeddings", "tasks"),
-        *("origin", "pretrained", "finetune", "release"),
+        *("origin", "pretrained", "finetune", "release", "card"),
     ),
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),
+        *("export", "prediction"),
         *("listing", "inspection", "inspection_table", "verification", "divergence"),
     ),
     ("commands", "main", "__init__"),

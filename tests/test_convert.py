@@ -99,6 +99,17 @@ def test_a_named_model_is_a_flag(tmp_path, capsys):
     assert jnp.isfinite(variables["params"]["head"]["bias"]).all()
 
 
+@pytest.mark.parametrize("to", ["timm", "transformers"])
+def test_a_mixer_is_one_line_where_there_is_none(to, tmp_path, capsys):
+    fields = {"num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 8, "channels_mlp_dim": 8}
+    model = create_model("Mixer-B_32", 5, patches={"size": (8, 8)}, **fields)
+    write_npz(tmp_path / "mixer.npz", random_params(model))
+    assert run(tmp_path / "mixer.npz", tmp_path / "out", f"--to={to}") == 3
+    error = capsys.readouterr().err
+    assert "Mixer" in error or "official" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("source", "target", "flags", "code", "says"),
     [

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.golden import REPOSITORY
-from vit_jax import main
+from vit_jax.commands.parser import flags_of, make_parser
 from vit_jax.recipes import shipped
 
 LAUNCH = REPOSITORY / "configs" / "launch"
@@ -52,8 +52,8 @@ def test_arguments_reach_the_command_whole(file, tmp_path):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_flag_of_vit_jax_exists(file):
-    _, commands = main._parser()
-    known = main._flags_of(commands["train"])
+    _, commands = make_parser()
+    known = flags_of(commands["train"])
     text = text_of(file)
     command = text[text.index("vit_jax", text.index("train") - 20) :]
     flags = re.findall(r"--[a-z]+", command)

@@ -50,8 +50,8 @@ def test_tree_names_real_files():
 
 
 def test_every_command_named_exists():
-    from vit_jax.main import _parser
+    from vit_jax.commands.parser import make_parser
 
-    _, commands = _parser()
+    _, commands = make_parser()
     named = set(re.findall(r"^vit_jax (\w+)", "\n".join(_shell_blocks()), flags=re.MULTILINE))
     assert named == set(commands)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vit_jax import trees
-from vit_jax.checkpoints import writing
+from vit_jax.checkpoints import kinds, writing
 from vit_jax.checkpoints.formats import open_weights
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError
@@ -73,7 +73,7 @@ def case(option):
     return model, random_params(model)
 
 
-@pytest.mark.parametrize("to", writing.FORMATS)
+@pytest.mark.parametrize("to", kinds.FORMATS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_out_and_back_is_the_identity(option, to, tmp_path):
     model, params = case(option)

@@ -10,18 +10,21 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vit_jax.data.arrays import from_arrays
+    from vit_jax.export.stablehlo import load_exported
     from vit_jax.models.zoo import create_model, list_models
     from vit_jax.pretrained import load_pretrained, load_run
     from vit_jax.recipes import load_config
-    from vit_jax.release import save_pretrained
+    from vit_jax.release import push_to_hub, save_pretrained
 
 _HOMES = {
     "create_model": "vit_jax.models.zoo",
     "from_arrays": "vit_jax.data.arrays",
     "list_models": "vit_jax.models.zoo",
     "load_config": "vit_jax.recipes",
+    "load_exported": "vit_jax.export.stablehlo",
     "load_pretrained": "vit_jax.pretrained",
     "load_run": "vit_jax.pretrained",
+    "push_to_hub": "vit_jax.release",
     "save_pretrained": "vit_jax.release",
 }
 
@@ -30,8 +33,10 @@ __all__ = [
     "from_arrays",
     "list_models",
     "load_config",
+    "load_exported",
     "load_pretrained",
     "load_run",
+    "push_to_hub",
     "save_pretrained",
 ]
 

@@ -22,7 +22,7 @@ from vit_jax.checkpoints.survey import Survey, survey
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError
 from vit_jax.grids import Grid
-from vit_jax.metrics_file import read_metrics
+from vit_jax.metrics_file import last_scores
 from vit_jax.origin import fields_of, grid_of, name_or_sizes, open_located, pixels_of
 from vit_jax.pretrained import Trained, load_run
 from vit_jax.workdir import is_run
@@ -164,14 +164,10 @@ def _of_run(source: str, run: Trained) -> Inspection:
 
 def _facts(run: Trained) -> dict[str, Any]:
     """The step of a run, what it was trained on, and the last scores up to that step."""
-    path = run.workdir.metrics
-    lines = read_metrics(path) if path.exists() else []
-    scored = [line for line in lines if "test_accuracy" in line and line["step"] <= run.step]
-    scores = {key: value for key, value in (scored or [{}])[-1].items() if key.startswith("test_")}
     return {
         "step": run.step,
         "dataset": run.config.dataset,
         "seed": run.config.seed,
         "averaged": run.config.ema_decay > 0,
-        "scores": scores,
+        "scores": last_scores(run.workdir.metrics, run.step),
     }

@@ -1,4 +1,4 @@
-"""The most probable classes of image files, from a run or from any pretrained weights."""
+"""The most probable classes of images, from a run or from any pretrained weights."""
 
 import dataclasses
 import logging
@@ -6,20 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vit_jax.data import imagenet
-from vit_jax.data.decoding import decode_pixels
-from vit_jax.errors import CheckpointError, DataError
+from vit_jax.errors import CheckpointError
 from vit_jax.models.lit import LitModel
+from vit_jax.prediction.answers import Answers, answer
 from vit_jax.pretrained import Pretrained, Trained, load_run, open_pretrained
 from vit_jax.workdir import is_run
 
 logger = logging.getLogger("vit_jax")
-
-_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,38 +64,34 @@ def class_names(trained: Trained | Pretrained) -> Sequence[str]:
 def predict(
     trained: Trained | Pretrained, paths: Sequence[str], top: int = 5
 ) -> Iterator[Prediction]:
-    """Yields a prediction for each image file, in order.
+    """Yields a prediction for each image, in order; files are read and resized in threads.
+
+    Args:
+      trained: what `open_classifier` returns.
+      paths: of image files, or URLs (http, https).
+      top: how many classes.
 
     Raises:
-      DataError: a file is missing or is not a readable image; the message names it.
+      DataError: at the end, if some could not be read; the message names them.
       CheckpointError: the model gives no classes, or gives them for each token.
     """
     names = class_names(trained)
-
-    @jax.jit
-    def probabilities(images: jax.Array) -> jax.Array:
-        normal = trained.preprocess.normalize(images)
-        logits = trained.model.apply(trained.variables, normal, train=False)
-        return jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1)
-
-    batch = min(_BATCH, len(paths))
-    for start in range(0, len(paths), batch):
-        chunk = paths[start : start + batch]
-        images = np.zeros((batch, *trained.preprocess.size, 3), np.uint8)  # one compiled size
-        images[: len(chunk)] = [
-            trained.preprocess.pixels(decode_pixels(_read(path), path)) for path in chunk
-        ]
-        rows = np.asarray(probabilities(jnp.asarray(images)))
-        if rows.ndim != 2:
-            raise CheckpointError("the model gives logits for each token, not for the image")
-        for path, row in zip(chunk, rows, strict=False):
-            best: list[int] = np.argsort(-row, kind="stable")[:top].tolist()
-            chances = tuple(float(row[index]) for index in best)
-            yield Prediction(path, tuple(names[i] for i in best), chances, tuple(best))
+    for answers in answer(trained, paths):
+        yield from predictions(answers, names, top)
 
 
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+def predictions(answers: Answers, names: Sequence[str], top: int) -> list[Prediction]:
+    """Returns the most probable classes of images that were answered for.
+
+    Args:
+      answers: of a model with a head.
+      names: of its classes.
+      top: how many classes.
+    """
+    assert answers.probabilities is not None
+    found = []
+    for path, row in zip(answers.names, answers.probabilities, strict=True):
+        best: list[int] = np.argsort(-row, kind="stable")[:top].tolist()
+        chances = tuple(float(row[index]) for index in best)
+        found.append(Prediction(path, tuple(names[i] for i in best), chances, tuple(best)))
+    return found

@@ -1,23 +1,28 @@
 """Weights out: folders that other libraries open, and one format turned into another."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vit_jax import trees
-from vit_jax.checkpoints import official, writing
-from vit_jax.checkpoints.kinds import INDEX, SINGLE
+from vit_jax.card import OPENED_BY, Facts, check_licence, facts_of_run, facts_of_source, model_card
+from vit_jax.checkpoints import hub, official, writing
+from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE, check_format
+from vit_jax.checkpoints.resolve import CONFIGS
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.models.zoo import Model
 from vit_jax.origin import Origin, describe, of_model
-from vit_jax.pretrained import open_origin
+from vit_jax.pretrained import load_run, open_origin
+from vit_jax.workdir import is_run
 
 logger = logging.getLogger("vit_jax")
 
-_MODEL_FILES = ("model.npz", SINGLE, INDEX)
+CARD = "README.md"
+RELEASED = (NPZ, SINGLE, *CONFIGS, CARD)
+
+_MODEL_FILES = (NPZ, SINGLE, INDEX)
 
 
 def save_pretrained(
@@ -29,6 +34,8 @@ def save_pretrained(
     class_names: Sequence[str] | None = None,
     recipe: str | Mapping[str, Any] | None = None,
     score: str | float | Mapping[str, float] | None = None,
+    data: str | None = None,
+    licence: str | None = None,
     format: str = "timm",
 ) -> Path:
     """Writes a folder that timm or transformers opens, and `load_pretrained` too.
@@ -40,15 +47,18 @@ def save_pretrained(
       class_names: of the k classes, in the order of the logits.
       recipe: how the model was trained: a text, or settings; for the card.
       score: how well it does: a text, a number, or several by name; for the card.
+      data: what it was trained on; for the card.
+      licence: an identifier, such as "apache-2.0"; for the card.
       format: "timm", "transformers", "official" or "big_vision".
 
     Returns:
       The file of weights.
 
     Raises:
-      ConfigError: an unknown format.
+      ConfigError: an unknown format, or a licence that is no identifier.
       CheckpointError: a model that the format has no place for, or names for other classes.
     """
+    check_licence(licence)
     names = None if class_names is None else tuple(class_names)
     origin = of_model(str(folder), model, variables, preprocess, names)
     if names is not None and len(names) != (origin.fields.get("num_classes") or 0):
@@ -57,8 +67,8 @@ def save_pretrained(
             "there must be one for each"
         )
     file = write(origin, folder, format)
-    card = model_card(origin, format, recipe, score)
-    writing.write_text(Path(folder).expanduser() / "README.md", card)
+    card = model_card(origin, format, Facts(recipe, score, data, licence))
+    writing.write_text(Path(folder).expanduser() / CARD, card)
     return file
 
 
@@ -82,7 +92,8 @@ def convert(
       CheckpointError: no weights, or a model that the format has no place for.
     """
     check_target(target, to, overwrite=overwrite)
-    return write_converted(open_origin(source, fields), target, to)
+    origin, facts = open_with_facts(source, fields)
+    return write_converted(origin, target, to, facts)
 
 
 def check_target(target: str | Path, to: str, *, overwrite: bool) -> None:
@@ -108,13 +119,50 @@ def check_target(target: str | Path, to: str, *, overwrite: bool) -> None:
         )
 
 
-def write_converted(origin: Origin, target: str | Path, to: str) -> Path:
+def open_with_facts(source: str | Path, fields: Mapping[str, Any]) -> tuple[Origin, Facts]:
+    """Opens weights, as `open_origin`, with what is known of them for the card."""
+    if not is_run(source):
+        return open_origin(source, fields), facts_of_source(source)
+    run: Any = load_run(source)
+    origin = of_model(str(source), run.model, run.variables, run.preprocess, run.class_names)
+    return origin, facts_of_run(run)
+
+
+def write_converted(
+    origin: Origin, target: str | Path, to: str, facts: Facts | None = None
+) -> Path:
     """Writes weights that have been opened, in a folder with a model card; see `convert`."""
     logger.info("%s", describe(origin))
     file = write(origin, target, to)
     if file.parent == Path(target).expanduser():
-        writing.write_text(file.parent / "README.md", model_card(origin, to, None, None))
+        writing.write_text(file.parent / CARD, model_card(origin, to, facts or Facts()))
     return file
+
+
+def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -> str:
+    """Uploads a folder that `save_pretrained` or `convert` wrote to the Hugging Face hub.
+
+    It needs the extra `hub`, and somebody logged in: `hf auth login`, or a token in HF_TOKEN.
+    `load_pretrained("hf://OWNER/NAME")` opens it from there.
+
+    Args:
+      folder: of it, weights, configs and model card are uploaded, as one commit, and nothing else.
+      repository: OWNER/NAME, made if it is not there.
+      private: whether a new repository is for its owner alone.
+
+    Returns:
+      The URL of the repository.
+
+    Raises:
+      ConfigError: no such folder, no such name, or nobody is logged in.
+      CheckpointError: the hub refuses, or cannot be reached, or huggingface_hub is not there.
+    """
+    hub.check_push(repository)
+    path = Path(folder).expanduser()
+    files = [name for name in RELEASED if (path / name).is_file()]
+    if not {NPZ, SINGLE} & {*files}:
+        raise ConfigError(f"{folder}: holds neither {SINGLE} nor {NPZ}; name a released folder")
+    return hub.push(path, files, repository, private=private)
 
 
 def write(origin: Origin, target: str | Path, to: str) -> Path:
@@ -125,7 +173,7 @@ def write(origin: Origin, target: str | Path, to: str) -> Path:
             "format has a place for; keep the workdir"
         )
     preprocess = origin.preprocess or Preprocess(origin.image_size)
-    writing.check_format(to)
+    check_format(to)
     if "text_model" in origin.fields and to != official.NAME:
         raise CheckpointError(
             f"{origin.where}: a LiT model is written as {official.NAME!r} alone; {to} has no place "
@@ -137,47 +185,9 @@ def write(origin: Origin, target: str | Path, to: str) -> Path:
     return writing.write_weights(target, to, origin.load(), origin.fields, beside)
 
 
-_OPENED_BY = {
-    "timm": ("timm", "timm.create_model('local-dir:FOLDER', pretrained=True)"),
-    "transformers": ("transformers", "AutoModelForImageClassification.from_pretrained('FOLDER')"),
-    "official": ("vit_jax", "vit_jax.load_pretrained('FOLDER')"),
-    "big_vision": ("vit_jax", "vit_jax.load_pretrained('FOLDER')"),
-}
-
-
 def opened_by(file: Path, target: str | Path, to: str) -> list[str]:
     """Returns the lines of Python that open what has been written to a target."""
     ours = f"vit_jax.load_pretrained({str(target)!r})"
     if file == Path(target).expanduser():  # without the configs that other libraries need
         return [ours]
-    return list(dict.fromkeys([_OPENED_BY[to][1].replace("FOLDER", str(target)), ours]))
-
-
-def model_card(
-    origin: Origin,
-    format: str,
-    recipe: str | Mapping[str, Any] | None,
-    score: str | float | Mapping[str, float] | None,
-) -> str:
-    """Returns README.md of a released model, with the header that the hub reads."""
-    library, opened = _OPENED_BY[format]
-    what = describe(origin).partition(": ")[2]
-    lines = [
-        *("---", f"library_name: {library}", "pipeline_tag: image-classification", "tags:"),
-        *("- image-classification", "- vit_jax", "---", "", f"# {Path(origin.where).name}", ""),
-        *(f"A Vision Transformer written by vit_jax: {what}.", "", "```python", opened),
-        *("vit_jax.load_pretrained('FOLDER')  # model, variables, preprocess", "```"),
-    ]
-    if origin.class_names:
-        lines += ["", "## Classes", "", ", ".join(origin.class_names)]
-    if score is not None:
-        lines += ["", "## Score", "", _as_text(score)]
-    if recipe is not None:
-        lines += ["", "## Recipe", "", _as_text(recipe)]
-    return "\n".join(lines) + "\n"
-
-
-def _as_text(value: str | float | Mapping[str, Any]) -> str:
-    if isinstance(value, Mapping):
-        return f"```json\n{json.dumps(value, indent=2, default=str)}\n```"
-    return str(value)
+    return list(dict.fromkeys([OPENED_BY[to][1].replace("FOLDER", str(target)), ours]))

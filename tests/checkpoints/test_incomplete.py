@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.test_round_trip import random_params, tiny
-from vit_jax.checkpoints import writing
+from vit_jax.checkpoints import kinds, writing
 from vit_jax.checkpoints.arrays import write_npz, write_safetensors
 from vit_jax.checkpoints.formats import open_weights
 from vit_jax.errors import CheckpointError
@@ -14,7 +14,7 @@ from vit_jax.models.zoo import create_model
 from vit_jax.origin import fields_of, shapes_of
 
 
-@pytest.fixture(scope="module", params=writing.FORMATS)
+@pytest.fixture(scope="module", params=kinds.FORMATS)
 def whole(request):
     """A format, the shapes of a small model, and its arrays in that format."""
     positions = {"class_row": request.param != "big_vision"}

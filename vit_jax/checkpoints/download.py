@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from vit_jax.cache import FOLDER_VARIABLE, cache_folder
-from vit_jax.checkpoints import locations, lock, transfer
+from vit_jax.checkpoints import hub, locations, lock, transfer
 from vit_jax.checkpoints.integrity import sync
 from vit_jax.checkpoints.kinds import is_web_page
 from vit_jax.errors import CheckpointError
@@ -129,20 +129,15 @@ def _over_http(url: str) -> Fill:
 
 def _from_hub(file: locations.HubFile, part: Path) -> None:
     """Lets huggingface_hub download, which knows tokens and gated repositories, and resumes."""
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise CheckpointError(
-            f"hf://{file.repository}/{file.file} needs huggingface_hub: pip install 'vit_jax[hub]'"
-        ) from error
+    library = hub.library(f"hf://{file.repository}/{file.file}")
     folder = part.with_name(f"{part.name}.hub")
     try:
-        found = hub.hf_hub_download(
+        found = library.hf_hub_download(
             file.repository, file.file, revision=file.revision, local_dir=str(folder)
         )
     except Exception as error:  # its own kinds, and those of the HTTP library of its day
         raise CheckpointError(
-            f"hf://{file.repository}/{file.file} cannot be had ({_one_line(error)})"
+            f"hf://{file.repository}/{file.file} cannot be had ({hub.one_line(error)})"
         ) from error
     transfer.drop(part)
     Path(found).replace(part)
@@ -155,11 +150,7 @@ def _from_bucket(source: str, part: Path) -> None:
     try:
         importlib.import_module("gcsfs").GCSFileSystem().get_file(source, str(part))
     except Exception as error:  # of the storage, of the credentials, of the HTTP library
-        raise CheckpointError(f"{source} cannot be had by gcsfs ({_one_line(error)})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckpointError(f"{source} cannot be had by gcsfs ({hub.one_line(error)})") from error
 
 
 def _check_content(part: Path, sha256: str | None, source: str) -> None:

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from vit_jax.errors import CheckpointError, nearest
+from vit_jax.errors import CheckpointError, ConfigError, nearest
 
 Kind = Literal["npz", "safetensors", "index"]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+NPZ = "model.npz"
+
+# The formats that are written.
+FORMATS = ("official", "timm", "transformers", "big_vision")
 
 # Given whole, so that it can be pasted; weights_only keeps PyTorch from running code.
 _TO_SAFETENSORS = (
@@ -142,3 +146,11 @@ def _why_not(path: Path, beginning: bytes) -> str:
         f"is neither an npz nor a safetensors file (it begins with "
         f"{json.dumps(beginning[:16].decode('latin-1'))}); give one of these",
     )
+
+
+def check_format(name: str) -> None:
+    """Raises `ConfigError` unless `name` is one of `FORMATS`."""
+    if name not in FORMATS:
+        raise ConfigError(
+            f"format {name!r} is none of {', '.join(FORMATS)}{nearest(name, FORMATS)}"
+        )

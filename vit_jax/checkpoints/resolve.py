@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vit_jax.checkpoints import hub
 from vit_jax.checkpoints.catalogue import Published, list_published, published
 from vit_jax.checkpoints.download import fetch
 from vit_jax.checkpoints.formats import holds_weights, read_config
-from vit_jax.checkpoints.kinds import INDEX, SINGLE
+from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE
 from vit_jax.checkpoints.locations import REMOTE, scheme
 from vit_jax.checkpoints.released_lit import released
 from vit_jax.errors import CheckpointError, nearest
@@ -45,7 +46,8 @@ def resolve(source: str | Path) -> Located:
 
     Args:
       source: the path of a file, or of a folder with one; a URL of https, hf or gs, where
-        hf://OWNER/NAME alone means its model.safetensors; or a name of the catalogue.
+        hf://OWNER/NAME, with or without @REVISION, means its model.safetensors or model.npz; or a
+        name of the catalogue.
 
     Raises:
       CheckpointError: there is no such file or name, or it cannot be downloaded.
@@ -81,8 +83,8 @@ def _in_folder(folder: Path) -> Path:
 
     A file of any name will do where it is the only one in the folder with arrays of a known format.
     """
-    if (folder / "model.npz").is_file():
-        return folder / "model.npz"
+    if (folder / NPZ).is_file():
+        return folder / NPZ
     if any((folder / name).is_file() for name in (INDEX, SINGLE)):
         return folder
     files = (one for one in sorted(folder.iterdir()) if one.suffix in _ENDINGS)
@@ -123,14 +125,26 @@ def _said(entry: Published) -> dict[str, Any]:
 
 
 def _remote(url: str, sha256: str | None = None) -> Located:
-    """A remote file with the configs that lie beside it; a repository without them has none."""
-    is_repository = scheme(url) == "hf" and url.removeprefix("hf://").strip("/").count("/") == 1
-    if is_repository:
-        url = f"{url.rstrip('/')}/model.safetensors"
+    """A remote file with the configs that lie beside it; a repository of the hub has its own."""
+    if scheme(url) == "hf" and url.removeprefix("hf://").strip("/").count("/") == 1:
+        return _repository(url)
     path = fetch(url, sha256=sha256)
     if not url.endswith(".safetensors"):
         return Located(path)
     return Located(path, *(_beside(url, name) for name in CONFIGS))
+
+
+def _repository(url: str) -> Located:
+    """The weights of a whole repository with their configs, all of one commit."""
+    base, reasons = hub.pinned(url), []
+    for name in (SINGLE, NPZ):
+        try:
+            path = fetch(f"{base}/{name}")
+        except CheckpointError as error:
+            reasons.append(str(error))
+        else:
+            return Located(path, *(_beside(f"{base}/{name}", config) for config in CONFIGS))
+    raise CheckpointError(f"{url}: {'; '.join(reasons)}")
 
 
 def _beside(url: str, name: str) -> dict[str, Any]:

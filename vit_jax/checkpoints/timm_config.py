@@ -37,6 +37,8 @@ def timm_config(
     Raises:
       CheckpointError: a model that timm does not have.
     """
+    if "hidden_size" not in fields:
+        raise CheckpointError("timm's Mixer has another layout; convert to 'official'")
     num_classes = fields.get("num_classes") or 0
     config: dict[str, Any] = {
         "architecture": _architecture(fields),

@@ -31,6 +31,8 @@ def transformers_config(
     Raises:
       CheckpointError: a model that transformers does not have.
     """
+    if "hidden_size" not in fields:
+        raise CheckpointError("transformers has no Mixer; convert to 'official'")
     encoder = fields.get("transformer") or {}
     _check(fields, encoder)
     distilled, patch = fields.get("pool") == "distilled", tuple(fields["patches"]["size"])

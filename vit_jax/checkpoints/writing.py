@@ -12,6 +12,7 @@ from vit_jax.checkpoints import big_vision, mapping, official, timm, transformer
 from vit_jax.checkpoints.arrays import write_npz, write_safetensors
 from vit_jax.checkpoints.atomic import replacing
 from vit_jax.checkpoints.formats import OURS
+from vit_jax.checkpoints.kinds import check_format
 from vit_jax.checkpoints.mapping import Table
 from vit_jax.checkpoints.timm_config import EPSILON, timm_config
 from vit_jax.checkpoints.transformers_config import (
@@ -19,24 +20,15 @@ from vit_jax.checkpoints.transformers_config import (
     preprocessor_config,
     transformers_config,
 )
-from vit_jax.errors import CheckpointError, ConfigError, nearest
+from vit_jax.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger("vit_jax")
 
 Fields = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 
-FORMATS = (official.NAME, timm.NAME, transformers.NAME, big_vision.NAME)
 _NPZ = (official.NAME, big_vision.NAME)
 _NOT_OF_WEIGHTS = ("dtype", "model_name")  # fields that say nothing about the parameters
-
-
-def check_format(name: str) -> None:
-    """Raises `ConfigError` unless `name` is one of `FORMATS`."""
-    if name not in FORMATS:
-        raise ConfigError(
-            f"format {name!r} is none of {', '.join(FORMATS)}{nearest(name, FORMATS)}"
-        )
 
 
 def file_of(target: str | Path, to: str) -> Path:
@@ -95,7 +87,7 @@ def write_weights(
 
     Args:
       target: a file that ends in .npz or .safetensors, for the weights alone; or a folder, for all.
-      to: a name of `FORMATS`.
+      to: a name of `kinds.FORMATS`.
       arrays: {our path: array}.
       fields: of `create_model`.
       beside: the JSON files of `configs`. A safetensors file that stands alone has them inside.
@@ -125,8 +117,13 @@ def write_weights(
         write_safetensors(file, theirs, {"format": "pt", **inside})
     if not alone:
         for name, content in beside.items():
-            write_text(target / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            write_text(target / name, json_text(content))
     return file
+
+
+def json_text(content: Any) -> str:
+    """Returns JSON as the files beside weights have it."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,16 +3,19 @@
 from vit_jax.commands.benchmark import BENCHMARK
 from vit_jax.commands.checks import DIFF, VERIFY
 from vit_jax.commands.command import Command
+from vit_jax.commands.completion import COMPLETION
 from vit_jax.commands.data import PACK
+from vit_jax.commands.export import EXPORT
 from vit_jax.commands.pictures import REPORT, VISUALIZE
+from vit_jax.commands.predict import PREDICT
 from vit_jax.commands.runs import EVALUATE, TRAIN
 from vit_jax.commands.texts import RETRIEVE, ZEROSHOT
-from vit_jax.commands.weights import CONVERT, INSPECT, MODELS, PREDICT
+from vit_jax.commands.weights import CONVERT, INSPECT, MODELS
 
 __all__ = ["COMMANDS", "Command"]
 
 COMMANDS = (
     *(TRAIN, EVALUATE, ZEROSHOT, RETRIEVE, REPORT, VERIFY, DIFF),
-    *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT),
-    *(PACK, BENCHMARK),
+    *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT, EXPORT),
+    *(PACK, BENCHMARK, COMPLETION),
 )

@@ -13,7 +13,14 @@ from vit_jax.commands.command import Command
 def _arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     for name, (purpose, measure) in _KINDS.items():
-        kind = kinds.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
+        more = " --devices=64" if name == "plan" else ""
+        kind = kinds.add_parser(
+            name,
+            help=purpose,
+            description=purpose,
+            epilog=f"example: vit_jax benchmark {name} --config=digits{more}",
+            allow_abbrev=False,
+        )
         kind.add_argument(
             "--config", required=True, help="recipe.py[:argument], a shipped recipe, or config.json"
         )
@@ -29,11 +36,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     started = time.perf_counter()  # the user waits for imports too
-    from vit_jax import compile_cache
     from vit_jax.recipes import load_config
-    from vit_jax.signals import StopSignals
 
     config = load_config(options.config, overrides)
+    from vit_jax import compile_cache
+    from vit_jax.signals import StopSignals
+
     compile_cache.enable()
     with StopSignals():
         found, show = options.measure(options, config, started)

@@ -34,7 +34,7 @@ def _diff(options: argparse.Namespace, _: list[str]) -> int:
 
 VERIFY = Command(
     "verify",
-    "check every byte of a run's checkpoints against its digest; exit code 3 if one is damaged",
+    "check every byte of a run's checkpoints; exit code 3 if damaged",
     "vit_jax verify --workdir=runs/digits",
     _verify_arguments,
     _verify,
@@ -42,7 +42,7 @@ VERIFY = Command(
 
 DIFF = Command(
     "diff",
-    "show where two runs part: settings, first step, arrays; exit code 1 if they differ",
+    "show where two runs part; exit code 1 if they differ",
     "vit_jax diff runs/one runs/other",
     _diff_arguments,
     _diff,

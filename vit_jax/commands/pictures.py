@@ -41,12 +41,12 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace, _: list[str]) -> int:
     from pathlib import Path
 
+    if Path(options.output).suffix != ".png":
+        raise ConfigError(f"--output={options.output}: must end in .png")
     from vit_jax.comparison import compare, comparison_table
     from vit_jax.pictures.comparing import draw_comparison
     from vit_jax.tables import console
 
-    if Path(options.output).suffix != ".png":
-        raise ConfigError(f"--output={options.output}: must end in .png")
     groups = compare(options.workdirs)
     console().print(comparison_table(groups))
     draw_comparison(groups, Path(options.output))
@@ -64,7 +64,7 @@ REPORT = Command(
 
 VISUALIZE = Command(
     "visualize",
-    "draw what a model sees: attention, position embeddings, first-layer filters",
+    "draw attention, position embeddings and filters of a model",
     "vit_jax visualize B_16.npz holiday.jpg --output=pictures",
     _visualize_arguments,
     _visualize,

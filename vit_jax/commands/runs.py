@@ -23,10 +23,11 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
-    from vit_jax import compile_cache
     from vit_jax.recipes import load_config
 
     config = load_config(options.config, overrides)
+    from vit_jax import compile_cache
+
     compile_cache.enable()
     join_job(options)
     from vit_jax.ending import alone_on_failure
@@ -50,6 +51,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     import json
 
+    from vit_jax.workdir import find_run
+
+    find_run(options.workdir)  # before all that takes seconds to import
     from vit_jax import compile_cache, scores
     from vit_jax.evaluate import real_labels
     from vit_jax.pretrained import load_run
@@ -79,7 +83,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
 
 TRAIN = Command(
     "train",
-    "train a model, or go on with a run: the same command again resumes",
+    "train a model; the same command again resumes the run",
     "vit_jax train --config=digits --workdir=runs/digits --config.base_lr=0.001",
     _train_arguments,
     _train,

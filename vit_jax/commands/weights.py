@@ -1,7 +1,6 @@
-"""Commands about models and weights: predict, models, inspect, convert."""
+"""Commands about models and weights: models, inspect, convert."""
 
 import argparse
-import json
 import re
 from typing import Any
 
@@ -9,31 +8,6 @@ from vit_jax.commands.command import Command
 from vit_jax.errors import ConfigError
 
 # Every other import waits for its command: help and usage errors must be instant.
-
-
-def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, metavar="SOURCE", help=SOURCE)
-    parser.add_argument("--top", type=int, default=5, help="classes to show (default 5)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    add_describing(parser)
-
-
-def _predict(options: argparse.Namespace, _: list[str]) -> int:
-    if options.top < 1:
-        raise ConfigError(f"--top={options.top}: must be at least 1")
-    from vit_jax import compile_cache
-    from vit_jax.predict import open_classifier, predict
-
-    compile_cache.enable()
-    trained = open_classifier(options.checkpoint, **described(options, options.checkpoint))
-    for found in predict(trained, options.images, options.top):
-        pairs = list(zip(found.classes, found.probabilities, strict=True))
-        if options.json:
-            print(json.dumps({"path": found.path, "top": pairs, "indices": found.indices}))
-        else:
-            print(found.path, *(f"  {100 * p:6.2f} %  {name}" for name, p in pairs), sep="\n")
-    return 0
 
 
 def _models_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +23,10 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _models(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax import listing
-
     if options.json and not options.pretrained:
         raise ConfigError("--json: goes with --pretrained")
+    from vit_jax import listing
+
     if options.pretrained:
         listing.print_pretrained(options.name, as_json=options.json)
     elif options.name is None:
@@ -86,22 +60,57 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", required=True, metavar="FORMAT", help="official, timm, transformers or big_vision"
     )
     parser.add_argument("--force", action="store_true", help="write over a target that exists")
+    parser.add_argument("--licence", metavar="ID", help="for the model card, such as apache-2.0")
+    parser.add_argument(
+        "--push-to-hub", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub"
+    )
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
     add_describing(parser)
 
 
 def _convert(options: argparse.Namespace, _: list[str]) -> int:
+    import dataclasses
+
+    from vit_jax.checkpoints.kinds import check_format
+
+    check_format(options.to)
+    _check_push(options)
     from vit_jax import release
+    from vit_jax.card import check_licence
     from vit_jax.origin import describe
-    from vit_jax.pretrained import open_origin
 
     release.check_target(options.target, options.to, overwrite=options.force)
-    origin = open_origin(options.source, described(options, options.source))
+    check_licence(options.licence)
+    origin, facts = release.open_with_facts(options.source, described(options, options.source))
     print(f"read   {describe(origin)}")
-    file = release.write_converted(origin, options.target, options.to)
+    facts = dataclasses.replace(
+        facts, licence=options.licence or facts.licence, repository=options.push_to_hub
+    )
+    file = release.write_converted(origin, options.target, options.to, facts)
     print(f"wrote  {file}: {options.to}, {file.stat().st_size / 1e6:,.1f} MB")
     for line in release.opened_by(file, options.target, options.to):
         print(f"open   {line}")
+    if options.push_to_hub:
+        url = release.push_to_hub(options.target, options.push_to_hub, private=options.private)
+        print(f"pushed {url}")
+        print(f"open   vit_jax.load_pretrained('hf://{options.push_to_hub}')")
     return 0
+
+
+def _check_push(options: argparse.Namespace) -> None:
+    """Refuses what could not be uploaded, before anything is written."""
+    if options.push_to_hub is None:
+        if options.private:
+            raise ConfigError("--private: goes with --push-to-hub")
+        return
+    if options.target.endswith((".npz", ".safetensors")):
+        raise ConfigError(
+            f"--push-to-hub={options.push_to_hub}: uploads a folder, with configs and card; name "
+            "one in the place of " + options.target
+        )
+    from vit_jax.checkpoints.hub import check_push
+
+    check_push(options.push_to_hub)
 
 
 SOURCE = "file or folder of weights, workdir of a run, URL, or name of the catalogue"
@@ -144,17 +153,9 @@ def _image_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
-PREDICT = Command(
-    "predict",
-    "name the most probable classes of images",
-    "vit_jax predict --checkpoint=deit_tiny_patch16_224.fb_in1k photo.jpg",
-    _predict_arguments,
-    _predict,
-)
-
 MODELS = Command(
     "models",
-    "list models and recipes, or published weights; show what one model is made of",
+    "list models, recipes and published weights; describe one",
     "vit_jax models ViT-B_16 --size=384",
     _models_arguments,
     _models,
@@ -162,7 +163,7 @@ MODELS = Command(
 
 INSPECT = Command(
     "inspect",
-    "show what weights hold: format, model, numbers of each layer, all that is strange",
+    "show what weights hold, layer by layer, and all that is strange",
     "vit_jax inspect B_16.npz",
     _inspect_arguments,
     _inspect,
@@ -170,7 +171,7 @@ INSPECT = Command(
 
 CONVERT = Command(
     "convert",
-    "write weights in another format: for timm, transformers, big_vision or the official code",
+    "write weights in the format of another library, and share them",
     "vit_jax convert runs/photos photos_timm --to=timm",
     _convert_arguments,
     _convert,

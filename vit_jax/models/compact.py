@@ -60,7 +60,8 @@ class ConvTokenizer(nn.Module):
         window, strides = (self.pool_size, self.pool_size), (self.pool_stride, self.pool_stride)
         pad = (self.pool_size // 2, self.pool_size // 2)
         x = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))  # zeros win over nothing: x is not negative
-        return nn.max_pool(x, window, strides)
+        # By name, as the converter to ONNX has its own max_pool, which takes names alone.
+        return nn.max_pool(x, window_shape=window, strides=strides)
 
 
 # Width, MLP width, heads, layers; the published sizes go by their layers.

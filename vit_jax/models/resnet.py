@@ -116,7 +116,8 @@ class ResNet(nn.Module):
         width = self._root_width()
         x = StdConv(width, 7, 2, self.dtype, name="conv_root")(images)
         x = nn.relu(nn.GroupNorm(GROUPS, dtype=self.dtype, name="gn_root")(x))
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+        # By name, as the converter to ONNX has its own max_pool, which takes names alone.
+        x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="SAME")
         for i, num_units in enumerate(self.num_layers):
             stride = 1 if i == 0 else 2
             stage = ResNetStage(num_units, width * 2**i, stride, self.dtype, name=f"block{i + 1}")

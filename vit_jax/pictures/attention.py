@@ -1,7 +1,7 @@
 """What attention looks at: maps of the class token, attention rollout, distances by depth."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,9 @@ def attention_distances(
     return (among * apart[None, None]).sum(-1).mean((0, 2))
 
 
+Look = Callable[[trees.Tree, UInt8[np.ndarray, "b h w 3"]], Looked]
+
+
 def look(
     model: nn.Module,
     variables: trees.Tree,
@@ -82,6 +85,15 @@ def look(
     images: UInt8[np.ndarray, "b h w 3"],
 ) -> Looked:
     """Returns what a model's attention does on images of the size it takes.
+
+    Raises:
+      CannotDrawError: it has no attention.
+    """
+    return looker(model, preprocess)(variables, images)
+
+
+def looker(model: nn.Module, preprocess: Preprocess) -> Look:
+    """Returns `look` for one model, compiled once for each size of batch.
 
     Raises:
       CannotDrawError: it has no attention.
@@ -117,14 +129,17 @@ def look(
             made["rollout"] = flow.reshape(shape)
         return made
 
-    found = jax.device_get(seen(variables, jnp.asarray(images)))
-    return Looked(
-        images,
-        tuple(found["distances"]),
-        found.get("class_maps"),
-        found.get("rollout"),
-        _READS.get(pool, "the class token" if has_class else "nothing"),
-    )
+    def one(variables: trees.Tree, images: UInt8[np.ndarray, "b h w 3"]) -> Looked:
+        found = jax.device_get(seen(variables, jnp.asarray(images)))
+        return Looked(
+            images,
+            tuple(found["distances"]),
+            found.get("class_maps"),
+            found.get("rollout"),
+            _READS.get(pool, "the class token" if has_class else "nothing"),
+        )
+
+    return one
 
 
 _READS = {
@@ -179,7 +194,7 @@ def draw_attention(looked: Looked, path: Path, title: str) -> None:
     for row in range(count):
         show_image(axes[row, 0], looked.images[row], extent=extent)
         for place, (_, maps, over) in enumerate(columns, 1):
-            shown = _masked(looked.images[row], maps[row]) if over else maps[row]
+            shown = laid_over(looked.images[row], maps[row]) if over else maps[row]
             show_image(axes[row, place], shown, extent=extent, cmap="viridis")
     for place, name in enumerate(["image", *(name for name, *_ in columns)]):
         axes[0, place].set_title(name, fontsize=10)
@@ -198,7 +213,7 @@ def _columns(looked: Looked) -> list[tuple[str, np.ndarray, bool]]:
     return columns
 
 
-def _masked(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def laid_over(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Returns the image, darkened where the map is small, as the ViT paper's Figure 6 is."""
     size = (image.shape[0], image.shape[1])
     smooth = np.asarray(jax.image.resize(jnp.asarray(weights), size, "bilinear"))

@@ -1,0 +1,33 @@
+"""Packages that one format needs and nobody else."""
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from vit_jax.errors import ConfigError
+
+
+def check_installed(packages: Sequence[str], extra: str, what: str) -> None:
+    """Raises `ConfigError` with pip's command if a package is not there; imports none."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"{what} needs {' and '.join(missing)}: pip install 'vit_jax[{extra}]'")
+
+
+def imported(package: str, extra: str) -> Any:
+    """Imports a package of an extra; what it warns of while it is imported is its own affair.
+
+    Raises:
+      ConfigError: it is not there, or does not run here.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(package)
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{package} cannot be imported ({reason}): pip install 'vit_jax[{extra}]'"
+        ) from error
