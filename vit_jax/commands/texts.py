@@ -143,7 +143,7 @@ ZEROSHOT = Command(
 
 RETRIEVE = Command(
     "retrieve",
-    "score how an image-text model finds texts for images, and images for texts",
+    "score how well images and texts find each other",
     "vit_jax retrieve --checkpoint=LiT-B16B_2 --dataset=coco_captions --split=val",
     _arguments,
     _retrieve,
