@@ -30,7 +30,7 @@ def spoken(name: str) -> str:
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """Reads the names of classes, one a line, in the order of the classes; empty lines are left out.
+    """Reads names of classes, one a line, in the order of the classes; empty lines do not count.
 
     Raises:
       DataError: no such file, or no name in it.
