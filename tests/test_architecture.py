@@ -18,22 +18,13 @@ FLOORS = (
     ),
     ("models",),
     (
-        *(
-            "checkpoints",
-            "data",
-            "text",
-            "optim",
-            "mesh",
-            "metrics",
-            "metrics_file",
-            "scores",
-            "nonfinite",
-        ),
-        *("loggers", "tables", "workdir", "comparison", "trackers", "provenance", "resuming"),
-        "contrastive",
+        *("checkpoints", "data", "text", "optim", "mesh", "contrastive"),
+        *("metrics", "metrics_file", "scores", "recall", "nonfinite", "loggers", "tables"),
+        *("workdir", "comparison", "trackers", "provenance", "resuming"),
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
+        *("image_text", "zeroshot", "retrieval"),
         *("captions", "pair_model", "pair_experiment", "pair_scores", "embeddings", "tasks"),
         *("origin", "pretrained", "finetune", "release"),
     ),
@@ -44,9 +35,9 @@ FLOORS = (
     ("commands", "main", "__init__"),
 )
 # Neither may know the other, though one stands above.
-STRANGERS = {("data", "models"), ("checkpoints", "models"), ("checkpoints", "data")} | {
-    ("text", "models"),
-    ("text", "data"),
+STRANGERS = {
+    *(("data", "models"), ("checkpoints", "models"), ("checkpoints", "data")),
+    *(("text", "models"), ("text", "data")),
 }
 
 MAX_FILE_LINES = 300

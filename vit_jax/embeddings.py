@@ -32,7 +32,7 @@ def embedded(
     Raises:
       DataError: an image that cannot be read, unless the settings skip it; or none can.
     """
-    towers, weights = Towers(experiment), _weights(experiment, variables)
+    towers, weights = Towers.of(experiment), _weights(experiment, variables)
     feeds = {}
     for name in ("train", "test"):
         feed: Feed = getattr(experiment, name)

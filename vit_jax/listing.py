@@ -92,8 +92,8 @@ def _print_lits(lits: Sequence[released_lit.ReleasedLit]) -> None:
     out.print(rows)
     out.print(
         f"\n{len(lits)} LiT models; licence: {released_lit.LICENCE}. zero-shot: top-1, percent on "
-        "ImageNet-1k without training on it, as reported.\nEach with its vocabulary: "
-        "vit_jax zeroshot --checkpoint=NAME …",
+        "ImageNet-1k, as reported.\nEach has a vocabulary beside it, which is found by its name: "
+        "vit_jax zeroshot --checkpoint=NAME",
         soft_wrap=True,
     )
 

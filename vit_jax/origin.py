@@ -165,7 +165,13 @@ def fields_of(model: Model) -> Fields:
     own = [
         field.name for field in dataclasses.fields(model) if field.name not in ("parent", "name")
     ]
-    fields = {name: _plain(getattr(model, name)) for name in own}
+    fields = _without_encoder({name: _plain(getattr(model, name)) for name in own})
+    if "text_model" in fields:
+        fields["image"] = _without_encoder(fields["image"])
+    return fields
+
+
+def _without_encoder(fields: Fields) -> Fields:
     return {name: value for name, value in fields.items() if name != "encoder"}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Float32, Int, Int32
 
 from vit_jax import metrics, trees
@@ -14,14 +15,14 @@ from vit_jax.captions import CaptionTokens, Texts
 from vit_jax.data.filling import ahead
 from vit_jax.data.pairs import ClassPairs
 from vit_jax.data.pipeline import Batch
+from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import DataError
 from vit_jax.experiment import Experiment
 from vit_jax.mesh import batch_sharding, batch_shards, replicated, with_split_batch
+from vit_jax.models.zoo import Model
+from vit_jax.recall import AT, ranks_of
 from vit_jax.scores import Outcomes, gathered
 from vit_jax.text.prompts import class_embeddings, prompts_of
-
-AT = (1, 5, 10)
-_ROWS = 1024  # compared at a time, on the host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,24 +64,14 @@ def retrieved(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns recall at 1, 5 and 10 of images → texts and of texts → images.
 
-    Of equals the one looked for comes first. (Karpathy and Fei-Fei 2015, section 4.1.)
+    See `ranks_of`. (Karpathy and Fei-Fei 2015, section 4.1.)
 
     Args:
       images, texts: vectors of length 1.
       owners: the image of each text; every image has one text or more.
     """
-    best = np.full(len(images), -np.inf, np.float32)  # of an image, among its own texts
-    text_ranks = np.empty(len(texts), np.int64)
-    parts = [slice(start, start + _ROWS) for start in range(0, len(texts), _ROWS)]
-    for part in parts:
-        near = texts[part] @ images.T
-        own = near[np.arange(len(near)), owners[part]]
-        text_ranks[part] = (near > own[:, None]).sum(1)
-        np.maximum.at(best, owners[part], own)
-    image_ranks = np.zeros(len(images), np.int64)
-    for part in parts:
-        image_ranks += (texts[part] @ images.T > best).sum(0)
-    return _shares(image_ranks), _shares(text_ranks)
+    ranks = ranks_of(images, texts, owners)
+    return _shares(ranks.texts_of_images), _shares(ranks.images_of_texts)
 
 
 def _shares(ranks: Int[np.ndarray, "n"]) -> tuple[float, ...]:
@@ -88,19 +79,21 @@ def _shares(ranks: Int[np.ndarray, "n"]) -> tuple[float, ...]:
 
 
 class Towers:
-    """The two towers of a run's model, compiled once.
+    """The two towers of a model, compiled once.
 
     Args:
-      experiment: of the run.
+      model: the towers.
+      preprocess: what it expects of its images.
+      mesh: the devices.
+      batch: texts at once.
 
     Attributes:
       images: (variables, batch) → vectors (b, d) and `mask`, the same in every process; the
         `image` of a batch may be vectors already.
     """
 
-    def __init__(self, experiment: Experiment):
-        model, preprocess = experiment.model, experiment.preprocess
-        self._mesh, self._batch = experiment.mesh, experiment.config.batch_eval
+    def __init__(self, model: Model, preprocess: Preprocess, mesh: Mesh, batch: int):
+        self._mesh, self._batch = mesh, batch
 
         def images(variables: trees.Tree, batch: Batch) -> dict[str, jax.Array]:
             vectors = batch["image"]
@@ -115,6 +108,12 @@ class Towers:
         whole = replicated(self._mesh)
         self.images = jax.jit(with_split_batch(self._mesh, images), out_shardings=whole)
         self._texts = jax.jit(with_split_batch(self._mesh, texts), out_shardings=whole)
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Towers":
+        """Returns the towers of a run's model."""
+        batch = experiment.config.batch_eval
+        return cls(experiment.model, experiment.preprocess, experiment.mesh, batch)
 
     def texts(self, variables: trees.Tree, tokens: Int32[np.ndarray, "m n"]) -> np.ndarray:
         """Returns the vectors (m, d) of texts, which every process has."""
@@ -140,7 +139,7 @@ class ZeroShot:
 
     def __init__(self, experiment: Experiment):
         assert experiment.texts is not None
-        self._feed, self._towers = experiment.test, Towers(experiment)
+        self._feed, self._towers = experiment.test, Towers.of(experiment)
         self._names = spoken_names(experiment.texts)
         prompts = prompts_of(self._names, experiment.texts.templates)
         self._tokens = _tokens(experiment.texts, prompts)
@@ -181,7 +180,7 @@ class Retrieval:
         assert experiment.texts is not None
         self._feed, self._towers, self._texts = (
             experiment.test,
-            Towers(experiment),
+            Towers.of(experiment),
             experiment.texts,
         )
 

@@ -6,12 +6,13 @@ from vit_jax.commands.command import Command
 from vit_jax.commands.data import PACK
 from vit_jax.commands.pictures import REPORT, VISUALIZE
 from vit_jax.commands.runs import EVALUATE, TRAIN
+from vit_jax.commands.texts import RETRIEVE, ZEROSHOT
 from vit_jax.commands.weights import CONVERT, INSPECT, MODELS, PREDICT
 
 __all__ = ["COMMANDS", "Command"]
 
 COMMANDS = (
-    *(TRAIN, EVALUATE, REPORT, VERIFY, DIFF),
+    *(TRAIN, EVALUATE, ZEROSHOT, RETRIEVE, REPORT, VERIFY, DIFF),
     *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT),
     *(PACK, BENCHMARK),
 )

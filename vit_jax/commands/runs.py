@@ -3,6 +3,7 @@
 import argparse
 
 from vit_jax.commands.command import Command
+from vit_jax.commands.job import add_job, join_job
 
 # Every other import waits for its command: help and usage errors must be instant.
 
@@ -18,22 +19,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY,…",
         help="settings in which this command may differ from the run in the workdir",
     )
-    parser.add_argument(
-        "--distributed", action="store_true", help="one of several processes: ask the cluster"
-    )
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
-    parser.add_argument("--processes", type=int, metavar="N", help="how many processes there are")
-    parser.add_argument("--process", type=int, metavar="I", help="which of them this is, from 0")
-    parser.add_argument(
-        "--patience", type=int, default=300, metavar="SECONDS", help="for the others (default 300)"
-    )
-    parser.add_argument(
-        "--heartbeat",
-        type=int,
-        default=60,
-        metavar="SECONDS",
-        help="silence after which a process counts as dead, and all end (default 60)",
-    )
+    add_job(parser)
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -42,11 +28,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
     config = load_config(options.config, overrides)
     compile_cache.enable()
-    explicit = (options.coordinator, options.processes, options.process)
-    if options.distributed or explicit != (None, None, None):
-        from vit_jax import processes
-
-        processes.join(*explicit, options.patience, options.heartbeat)
+    join_job(options)
     from vit_jax.ending import alone_on_failure
     from vit_jax.train import train
 
