@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests import runs
+from tests import pair_runs, runs
 from tests.golden import REPOSITORY
 from vit_jax import trees
 from vit_jax.checkpoints.store import Store
@@ -28,6 +28,7 @@ SCENARIOS = {
     "in the middle of a later epoch": (28, {}),
     "with accumulation": (13, {"accum_steps": 2, "ema_decay": 0.9}),
     "with batch statistics": (13, {"model": {"stem": "conv"}}),
+    "with captions": (13, {**pair_runs.TINY, "loss": "sigmoid"}),
     "with all that is drawn": (
         13,
         {
