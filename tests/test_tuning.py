@@ -35,6 +35,8 @@ from vit_jax.tasks import Contrast, build, score_run
 from vit_jax.text.byte_tokens import ByteTokenizer
 from vit_jax.train import train
 
+slow = pytest.mark.slow  # compiles whole runs
+
 
 def _train(config, workdir):
     return train(config, str(workdir), Console(quiet=True))
@@ -86,6 +88,7 @@ def _started(config, mesh, monkeypatch):
     return task, compiled(step, mesh, abstract), fresh_state(initial, abstract, task.start())
 
 
+@slow
 def test_one_device_and_eight_train_alike(monkeypatch):
     """The whole step, augmentation and dropout on, in chunks of two rows a device."""
     config = pair_runs.tiny_config(
@@ -120,6 +123,7 @@ def locked(weights, tmp_path_factory):
     return {name: root / name for name in changes}
 
 
+@slow
 def test_a_locked_tower_has_no_optimiser_state_and_keeps_its_bits(locked, weights):
     state, tower = _saved(locked["each"]), load_run(weights).variables["params"]
     tower = {name: part for name, part in tower.items() if name != "head"}
@@ -141,6 +145,7 @@ def test_a_locked_tower_may_be_kept_in_half_the_bytes(weights, monkeypatch):
     assert np.isfinite(outcomes.summary()["loss"])
 
 
+@slow
 def test_vectors_computed_once_train_as_images_do(locked):
     once, each = (runs.metrics_of(locked[name]) for name in ("once", "each"))
     for got, want in zip(once, each, strict=True):
@@ -222,6 +227,7 @@ def captioned(tmp_path):
     return caption_sets.text_folder(folder, 6, split="test", per_image=3)
 
 
+@slow
 def test_a_run_on_captions_is_scored_by_retrieval_from_the_workdir_alone(captioned, tmp_path):
     (captioned / "test" / "002.txt").unlink()
     (captioned / "train" / "003.txt").write_text("\n")
