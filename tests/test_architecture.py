@@ -18,14 +18,13 @@ FLOORS = (
     ),
     ("models",),
     (
-        *("checkpoints", "data", "text", "optim", "mesh", "contrastive"),
-        *("metrics", "metrics_file", "scores", "recall", "nonfinite", "loggers", "tables"),
+        *("checkpoints", "data", "text", "optim", "mesh"),
+        *("metrics", "metrics_file", "scores", "nonfinite", "loggers", "tables"),
         *("workdir", "comparison", "trackers", "provenance", "resuming"),
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
-        *("image_text", "zeroshot", "retrieval"),
-        *("captions", "pair_model", "pair_experiment", "pair_scores", "embeddings", "tasks"),
+        *("captions", "pair_model", "image_text", "tasks"),
         *("origin", "pretrained", "finetune", "release", "card"),
     ),
     (
@@ -76,7 +75,7 @@ def _room_of(file: Path) -> str:
 
 
 def _imports(file: Path) -> set[str]:
-    """Returns the rooms that a file imports from, those for type checking alone left out."""
+    """Returns the rooms that a file imports from."""
     rooms = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vit_jax"):

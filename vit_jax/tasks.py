@@ -12,17 +12,17 @@ from jaxtyping import Array, UInt8
 from vit_jax import memory, trees
 from vit_jax.config import Config, changed
 from vit_jax.contact_sheet import first_batch
-from vit_jax.contrastive import make_compare
-from vit_jax.embeddings import embedded
 from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.experiment import Arrays, Experiment
 from vit_jax.experiment import build as build_classifier
 from vit_jax.finetune import starting_tower, starting_variables
+from vit_jax.image_text.contrastive import make_compare
+from vit_jax.image_text.experiment import build_pairs, precomputed
+from vit_jax.image_text.scores import Retrieval, Retrieved, ZeroShot
+from vit_jax.image_text.vectors import embedded
 from vit_jax.mesh import replicated
 from vit_jax.models.lit import LitModel
-from vit_jax.pair_experiment import build_pairs, precomputed
 from vit_jax.pair_model import image_tower
-from vit_jax.pair_scores import Retrieval, Retrieved, ZeroShot
 from vit_jax.pretrained import Trained
 from vit_jax.scores import Outcomes
 from vit_jax.state import Beginning, TrainState

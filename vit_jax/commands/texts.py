@@ -58,8 +58,8 @@ def _zeroshot(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax import scores
     from vit_jax.data.datasets import open_dataset
     from vit_jax.ending import alone_on_failure
+    from vit_jax.image_text.zeroshot import evaluate_zero_shot
     from vit_jax.processes import is_first
-    from vit_jax.zeroshot import evaluate_zero_shot
 
     with alone_on_failure():
         lit, dataset, split = _open(options)
@@ -81,11 +81,11 @@ def _zeroshot(options: argparse.Namespace, _: list[str]) -> int:
 
 def _retrieve(options: argparse.Namespace, _: list[str]) -> int:
     _begin(options)
-    from vit_jax import recall
     from vit_jax.data.pair_datasets import open_pairs
     from vit_jax.ending import alone_on_failure
+    from vit_jax.image_text import recall
+    from vit_jax.image_text.retrieval import evaluate_retrieval
     from vit_jax.processes import is_first
-    from vit_jax.retrieval import evaluate_retrieval
 
     with alone_on_failure():
         lit, dataset, split = _open(options)
@@ -120,7 +120,7 @@ def _begin(options: argparse.Namespace) -> None:
 
 def _open(options: argparse.Namespace) -> tuple[Any, str, str]:
     """Returns the model, and which split of which dataset is meant."""
-    from vit_jax.image_text import open_image_text
+    from vit_jax.image_text.opening import open_image_text
 
     lit = open_image_text(options.checkpoint, options.vocabulary, crop=options.crop)
     own: Any = lit.config

@@ -9,11 +9,11 @@ import numpy as np
 
 from vit_jax import trees
 from vit_jax.experiment import Experiment
+from vit_jax.image_text.scores import AT, Retrieved
 from vit_jax.metrics_file import read_metrics
 from vit_jax.models.lit import LitModel
 from vit_jax.origin import describe_model
 from vit_jax.pair_model import image_tower
-from vit_jax.pair_scores import AT, Retrieved
 from vit_jax.pictures.album import Album, Picture
 from vit_jax.pictures.confusion import draw_confusion
 from vit_jax.pictures.curves import draw_curves

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from vit_jax import trees
 from vit_jax.captions import CaptionTokens
 from vit_jax.experiment import Experiment
-from vit_jax.pair_scores import spoken_names
+from vit_jax.image_text.scores import spoken_names
 from vit_jax.pictures.examples import pixels_of
 from vit_jax.pictures.figure import CannotDrawError, cut, new_figure, plain, save, show_image
 from vit_jax.text.prompts import prompts_of

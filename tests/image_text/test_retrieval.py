@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from tests import lit_files, runs
+from tests import runs
 from tests.data import caption_sets
-from tests.test_recall import plain_ranks
-from vit_jax import image_text, retrieval
+from tests.image_text import lit_files
+from tests.image_text.test_recall import plain_ranks
 from vit_jax.data.decoding import decode_pixels
 from vit_jax.data.pair_datasets import open_pairs
+from vit_jax.image_text import opening, retrieval
 from vit_jax.main import main
 
 pytest.importorskip("sentencepiece", reason="the extra lit")
@@ -31,7 +32,7 @@ def place(tmp_path_factory) -> Path:
 def test_ranks_are_those_of_numpy(place, monkeypatch, batch, devices):
     if devices == 1:
         monkeypatch.setattr(retrieval, "make_mesh", runs.one_device_mesh)
-    lit = image_text.open_image_text(place / "tiny.npz")
+    lit = opening.open_image_text(place / "tiny.npz")
     source = open_pairs(str(place / "images"), "test")
     found = retrieval.evaluate_retrieval(lit, source, batch)
     texts = [caption for i in range(len(source)) for caption in source.captions(i)]

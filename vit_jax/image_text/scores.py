@@ -18,9 +18,9 @@ from vit_jax.data.pipeline import Batch
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import DataError
 from vit_jax.experiment import Experiment
+from vit_jax.image_text.recall import AT, ranks_of
 from vit_jax.mesh import batch_sharding, batch_shards, replicated, with_split_batch
 from vit_jax.models.zoo import Model
-from vit_jax.recall import AT, ranks_of
 from vit_jax.scores import Outcomes, gathered
 from vit_jax.text.prompts import class_embeddings, prompts_of
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from vit_jax.data.filling import ahead
 from vit_jax.data.pairs import PairSource
-from vit_jax.image_text import ImageText, embed_texts, feed_of, on_devices, towers_of
+from vit_jax.image_text.opening import ImageText, embed_texts, feed_of, on_devices, towers_of
+from vit_jax.image_text.recall import Ranks, ranks_of
 from vit_jax.memory import explained
 from vit_jax.mesh import make_mesh, replicated
-from vit_jax.recall import Ranks, ranks_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vit_jax import recall
 from vit_jax.errors import DataError
+from vit_jax.image_text import recall
 
 
 def plain_ranks(images, texts, owner):

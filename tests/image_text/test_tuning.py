@@ -11,21 +11,23 @@ import pytest
 
 from tests import pair_runs, runs
 from tests.data import caption_sets, pictures
-from vit_jax import embeddings, pair_experiment, trees
+from vit_jax import trees
 from vit_jax.captions import CaptionTokens
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import default_config
 from vit_jax.data.embedded import Vectors
-from vit_jax.embeddings import embedded
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.experiment import make_model
+from vit_jax.image_text import experiment as pair_experiment
+from vit_jax.image_text import vectors
+from vit_jax.image_text.scores import Retrieval, Retrieved, ZeroShot, retrieved
+from vit_jax.image_text.vectors import embedded
 from vit_jax.loggers import Console
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.models.inputs import example_inputs
 from vit_jax.models.lit import normalized
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.pair_model import make_pair_model
-from vit_jax.pair_scores import Retrieval, Retrieved, ZeroShot, retrieved
 from vit_jax.pretrained import load_run
 from vit_jax.recipes import merge
 from vit_jax.run import step_settings
@@ -155,10 +157,10 @@ def test_vectors_computed_once_train_as_images_do(locked):
 
 def test_vectors_are_computed_once_and_anew_for_anything_else(weights, monkeypatch):
     computed = []
-    real = embeddings._computed
-    monkeypatch.setattr(embeddings, "_computed", lambda *given: computed.append(1) or real(*given))
+    real = vectors._computed
+    monkeypatch.setattr(vectors, "_computed", lambda *given: computed.append(1) or real(*given))
 
-    def vectors(seed=0, **changes):
+    def runs_with(seed=0, **changes):
         computed.clear()
         experiment = build(_locked(weights, **changes))
         key = jax.random.PRNGKey(seed)
@@ -167,11 +169,11 @@ def test_vectors_are_computed_once_and_anew_for_anything_else(weights, monkeypat
         embedded(experiment, variables(key, *inputs), lambda _: None)
         return len(computed)
 
-    assert vectors(seed=7) == 2  # of train and test
-    assert vectors(seed=7) == 0
-    assert vectors(seed=8) == 2
-    assert vectors(seed=7, pp={"mean": (0.4, 0.5, 0.5)}) == 2
-    assert vectors(seed=7, pp={"train": "test"}) == 0  # the same images, by another name
+    assert runs_with(seed=7) == 2  # of train and test
+    assert runs_with(seed=7) == 0
+    assert runs_with(seed=8) == 2
+    assert runs_with(seed=7, pp={"mean": (0.4, 0.5, 0.5)}) == 2
+    assert runs_with(seed=7, pp={"train": "test"}) == 0  # the same images, by another name
 
 
 def test_an_image_without_vector_is_replaced_by_the_next():

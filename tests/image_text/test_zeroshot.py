@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from tests import jobs, lit_files, runs
-from vit_jax import image_text, zeroshot
+from tests import jobs, runs
+from tests.image_text import lit_files
 from vit_jax.data.datasets import open_dataset
 from vit_jax.data.decoding import decode_pixels
 from vit_jax.errors import CheckpointError, ConfigError, DataError
+from vit_jax.image_text import opening, zeroshot
 from vit_jax.main import main
 from vit_jax.text.prompts import TEMPLATES
 
@@ -29,8 +30,8 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lit(place) -> image_text.ImageText:
-    return image_text.open_image_text(place / "tiny.npz")
+def lit(place) -> opening.ImageText:
+    return opening.open_image_text(place / "tiny.npz")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_two_processes_give_the_scores_of_one(place, reference, source):
     found = json.loads(line)  # the first process alone prints
     assert found["images"] == 15
     plain = zeroshot.evaluate_zero_shot(
-        image_text.open_image_text(place / "tiny.npz"), source, batch=4
+        opening.open_image_text(place / "tiny.npz"), source, batch=4
     )
     assert found["accuracy"] == plain.outcomes.summary()["accuracy"]
     assert found["loss"] == pytest.approx(plain.outcomes.summary()["loss"], rel=1e-5)
@@ -152,13 +153,13 @@ def test_a_vocabulary_of_another_size_or_none(place, tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("[PAD]\n[UNK]\n[CLS]\n")
     with pytest.raises(CheckpointError, match=r"has 3 tokens, but .*tiny.npz embeds 17; use the"):
-        image_text.open_image_text(place / "tiny.npz", words)
+        opening.open_image_text(place / "tiny.npz", words)
     (tmp_path / "alone.npz").write_bytes((place / "tiny.npz").read_bytes())
     with pytest.raises(ConfigError, match=r"comes without a vocabulary; .* --vocabulary=FILE.txt"):
-        image_text.open_image_text(tmp_path / "alone.npz")
+        opening.open_image_text(tmp_path / "alone.npz")
     with pytest.raises(CheckpointError, match="holds no LiT model"):
-        image_text.open_image_text(_classifier(tmp_path))
-    opened = image_text.open_image_text(place / "tiny.npz")
+        opening.open_image_text(_classifier(tmp_path))
+    opened = opening.open_image_text(place / "tiny.npz")
     with pytest.raises(DataError, match="no classes: give the name of each"):
         zeroshot.evaluate_zero_shot(opened, open_dataset("digits", "test"), ())
 
@@ -179,5 +180,5 @@ def test_what_is_for_classifiers_says_so(place, capsys):
 
 
 def test_the_centre_alone(place, lit):
-    cropped = image_text.open_image_text(place / "tiny.npz", crop=True)
+    cropped = opening.open_image_text(place / "tiny.npz", crop=True)
     assert (lit.preprocess.resize, cropped.preprocess.resize) == (None, 8)

@@ -15,8 +15,8 @@ from vit_jax.data.pipeline import Feed
 from vit_jax.data.stamps import stamp
 from vit_jax.errors import DataError
 from vit_jax.experiment import Experiment
+from vit_jax.image_text.scores import Towers
 from vit_jax.mesh import replicated
-from vit_jax.pair_scores import Towers
 
 
 def embedded(

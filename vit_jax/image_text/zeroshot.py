@@ -12,7 +12,7 @@ from vit_jax import trees
 from vit_jax.data.sources import Source
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
-from vit_jax.image_text import ImageText, embed_texts, feed_of, on_devices, towers_of
+from vit_jax.image_text.opening import ImageText, embed_texts, feed_of, on_devices, towers_of
 from vit_jax.memory import explained
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.models.lit import LitModel

@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests import runs
-from vit_jax.contrastive import LOSSES, make_compare, rows_at_once
 from vit_jax.errors import ConfigError
+from vit_jax.image_text.contrastive import LOSSES, make_compare, rows_at_once
 from vit_jax.mesh import BATCH_AXES, make_mesh
 
 BATCH, WIDTH = 64, 12
