@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import tempfile
 import threading
 import time
@@ -14,9 +15,10 @@ from vit_jax import memory, trees
 from vit_jax.benchmark import workload
 from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.steps import describe, print_titled
-from vit_jax.benchmark.timing import Spread, repetitions, spread, timed
+from vit_jax.benchmark.timing import MIN_STEPS, Spread, repetitions, spread, timed
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
+from vit_jax.data.pipeline import Batch
 from vit_jax.errors import ConfigError
 from vit_jax.run import Run
 from vit_jax.state import TrainState
@@ -35,6 +37,8 @@ class SaveSpeed(Figures):
         and the next step may overwrite the state.
       first_stall_seconds: that of the first save of a process, which makes the writer.
       stall: all but the first.
+      step_seconds: the median of a training step, on the same devices just before.
+      stall_share: of the time of training, with a save every `checkpoint_every` steps.
       commit: seconds from the call until the checkpoint is written, sealed and counts; of all.
       restore_seconds: to verify and read it, until it is on the devices again.
       state_bytes: of the state: parameters, optimiser, and the average of parameters if it is on.
@@ -48,6 +52,8 @@ class SaveSpeed(Figures):
     stall_seconds: float
     first_stall_seconds: float
     stall: Spread
+    step_seconds: float
+    stall_share: float
     commit: Spread
     restore_seconds: float
     state_bytes: int
@@ -83,15 +89,19 @@ def benchmark_save(config: Config, seconds: float = 5.0, workdir: str | None = N
         Store(Path(folder), keep=1) as store,
     ):
         run, state = workload.start(experiment, store)
+        state, steps = _stepped(run, state, workload.training_batch(experiment))
         state = jax.block_until_ready(workload.noisy(state))
         with _resident_bytes() as held:
             stalls, commits = _save(store, run, state, seconds)
         restoring = _restoring_seconds(store, state)
         files = [file for file in Path(folder).rglob("*") if file.is_file()]
+        usual, step = spread(stalls[1:]), spread(steps).median
         return SaveSpeed(
-            stall_seconds=(usual := spread(stalls[1:])).median,
+            stall_seconds=usual.median,
             first_stall_seconds=stalls[0],
             stall=usual,
+            step_seconds=step,
+            stall_share=usual.median / (config.checkpoint_every * step + usual.median),
             commit=spread(commits),
             restore_seconds=restoring,
             state_bytes=trees.nbytes(state),
@@ -102,6 +112,15 @@ def benchmark_save(config: Config, seconds: float = 5.0, workdir: str | None = N
         )
 
 
+def _stepped(run: Run, state: TrainState, batch: Batch) -> tuple[TrainState, list[float]]:
+    """Takes steps, the first of which is compiled; returns the state, and how long others took."""
+    taken = []
+    for _ in range(1 + MIN_STEPS):
+        seconds, (state, _) = timed(functools.partial(run.step, state, batch))
+        taken.append(seconds)
+    return state, taken[1:]
+
+
 def _save(
     store: Store, run: Run, state: TrainState, seconds: float
 ) -> tuple[list[float], list[float]]:
@@ -109,7 +128,7 @@ def _save(
     stalls, commits = [], []
     for number in repetitions(seconds, MIN_SAVES + 1):
         start = time.perf_counter()
-        store.save(number, state, run.metadata())
+        store.save(number, state, run.metadata() | run.sealed(state))
         stalls.append(time.perf_counter() - start)
         store.wait()
         commits.append(time.perf_counter() - start)
@@ -163,6 +182,8 @@ def print_save(speed: SaveSpeed) -> None:
     rows.add_row("on disk", memory.shown(speed.disk_bytes))
     rows.add_row("training stands still, seconds", str(speed.stall))
     rows.add_row("at the first save", f"{speed.first_stall_seconds:.3f}")
+    rows.add_row("a step, seconds", f"{speed.step_seconds:.3f}")
+    rows.add_row("share of the time that it stands still", f"{speed.stall_share:.2%}")
     rows.add_row("until it counts, seconds", str(speed.commit))
     rows.add_row("to restore it, seconds", f"{speed.restore_seconds:.3f}")
     extra = speed.peak_memory_bytes
