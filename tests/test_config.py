@@ -138,6 +138,7 @@ def test_every_shipped_recipe_loads_and_says_how_to_run_it():
         "augreg": ":R_Ti_16",
         "imagenet1k": ":baseline",
         "inference_time": ":b32",
+        "lit": ":vit_ti16,photos",
     }
     for name, file in shipped().items():
         load_config(f"{name}{arguments.get(name, '')}")
