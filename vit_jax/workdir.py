@@ -114,9 +114,8 @@ class Workdir:
     def keep_vocabulary(self, content: bytes) -> None:
         """Copies the tokenizer's file, whole or not at all: the run then needs no other."""
         if content and not self.vocabulary.exists():
-            partial = self.vocabulary.with_suffix(".part")
-            partial.write_bytes(content)
-            partial.replace(self.vocabulary)
+            with replacing(self.vocabulary) as file:
+                file.write(content)
 
     def settings(self) -> dict[str, Any]:
         """Returns {"pp.crop": 224, …} of the run; what is newer than it had its default then."""

@@ -13,8 +13,7 @@ import numpy as np
 from vit_jax.export.extras import imported
 from vit_jax.export.program import IMAGES, LOGITS, Program
 
-FILE = "model.onnx"
-EXTRA, NEEDS = "onnx", ("jax2onnx", "onnxruntime")
+EXTRA = "onnx"
 
 _CHATTY = ("onnx_ir", "jax2onnx")
 

@@ -15,9 +15,8 @@ from vit_jax.export.extras import imported
 from vit_jax.export.program import IMAGES, LOGITS, Program
 from vit_jax.export.stablehlo import PLATFORMS
 
-EXTRA, NEEDS = "tf", ("tensorflow",)
+EXTRA = "tf"
 SIGNATURE = "serving_default"
-MAIN = "saved_model.pb"
 
 
 def write(program: Program, folder: Path) -> None:
