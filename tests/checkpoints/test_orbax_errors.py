@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +53,8 @@ def test_only_what_is_raised_as_well_is_left_out():
     assert _logged("absl", orbax, logging.WARNING, None)
     assert _logged("absl", other, logging.ERROR, full)
     assert not _logged("asyncio", "/lib/asyncio/base_events.py", logging.ERROR, full)
+    unread = ValueError("RESOURCE_EXHAUSTED: No space left [tensorstore_spec='{}']")
+    assert not _logged("asyncio", "/lib/asyncio/base_events.py", logging.ERROR, unread)
     theirs = _raised(OSError(errno.ENOSPC, "full"), other)
     assert _logged("asyncio", "/lib/asyncio/base_events.py", logging.ERROR, theirs)
 
@@ -75,3 +78,34 @@ def test_a_closed_loop_is_left_out_and_other_errors_in_callbacks_are_not(
         seen.clear()
         hook(SimpleNamespace(exc_value=error))
         assert bool(seen) == told, error
+
+
+WRITES = """
+import gc, sys, warnings
+from vit_jax.checkpoints.orbax_errors import hush
+
+def async_serialize_from_host():
+    async def write_fragment(): ...
+    return write_fragment()
+
+def mine():
+    async def write_fragment(): ...
+    return write_fragment()
+
+hush()
+if sys.argv[1] == "errors":
+    warnings.simplefilter("error")
+for make in (async_serialize_from_host, mine):
+    make()
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("how", ["errors", "shown"])
+def test_writes_that_were_never_awaited_are_left_out_and_other_coroutines_are_not(how: str):
+    """As they are left where another write of the same array has failed, by a full disk."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WRITES, how], capture_output=True, text=True, check=True
+    )
+    assert "'mine.<locals>.write_fragment' was never awaited" in ran.stderr
+    assert "async_serialize" not in ran.stderr

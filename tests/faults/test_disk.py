@@ -229,6 +229,30 @@ def test_a_disk_that_is_read_only_from_the_start_is_one_line(disk: Disk) -> None
         train(runs.tiny_config(**SETTINGS), str(disk.place / "run"), Console(quiet=True))
 
 
+def test_two_processes_end_together_where_only_one_knows_of_the_failure(tmp_path: Path) -> None:
+    """Process 0 makes the folders; where it cannot, process 1 must not wait for them in vain."""
+    config = runs.tiny_config(total_steps=500, eval_every=500, checkpoint_every=50)
+    file = jobs.recipe(tmp_path, to_json(config))
+    command = ["train", f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    job = jobs.start(2, 1, command)
+    checkpoints, deadline = tmp_path / "run" / "checkpoints", time.monotonic() + 300
+    while not (checkpoints / "50").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    staging = checkpoints / ".staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.touch()
+    ended = jobs.finish(job, timeout=150)
+    assert [code for code, _ in ended] == [3, 3], ended
+    assert "failed (File exists)" in ended[0][1]
+    assert "another process could not write its part" in ended[1][1]
+    assert not any("Traceback" in output for _, output in ended), ended
+    with Store(checkpoints) as store:
+        saved = store.steps()
+    assert saved[0] >= 50
+    staging.unlink()
+    assert main(command) == 0
+
+
 def test_a_disk_that_fails_and_turns_read_only_gives_back_what_was_saved(
     images: Callable[[str, int], Image],
     alone: Path,

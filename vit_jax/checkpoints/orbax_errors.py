@@ -9,10 +9,13 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Orbax makes the writes of an array at once, and awaits none of them where another has failed.
+_NEVER_AWAITED = r"coroutine '\S*serialize\S*' was never awaited"
 _SYSTEM_ERROR = re.compile(r"\[os_error_code='(\d+)'")
 
 
@@ -35,6 +38,7 @@ def hush() -> None:
     """
     logging.getLogger("absl").addFilter(_says_more)
     logging.getLogger("asyncio").addFilter(_is_not_of_orbax)
+    warnings.filterwarnings("ignore", _NEVER_AWAITED, RuntimeWarning)
     if not isinstance(sys.unraisablehook, _Unraisable):
         sys.unraisablehook = _Unraisable(sys.unraisablehook)
 
@@ -48,11 +52,17 @@ def _says_more(record: logging.LogRecord) -> bool:
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
     """Whether a record is about something else than a write whose sibling has failed already."""
     error = record.exc_info[1] if record.exc_info else None
-    return error is None or not _passed_through(error, "orbax")
+    if error is None:
+        return True
+    return not (_passed_through(error, "orbax") or "[tensorstore_spec=" in str(error))
 
 
 class _Unraisable:
-    """Leaves out that TensorStore found the event loop of a failed save closed."""
+    """Leaves out what is left of a failed save.
+
+    That is a callback of TensorStore that finds the event loop closed, and, where warnings are
+    errors, a write that was never awaited.
+    """
 
     def __init__(self, before: Callable[[Any], Any]):
         self._before = before
@@ -60,8 +70,13 @@ class _Unraisable:
     def __call__(self, unraisable: Any) -> None:
         error = unraisable.exc_value
         late = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-        if not (late and _passed_through(error, Path(asyncio.__file__).parent.name)):
+        closed = late and _passed_through(error, Path(asyncio.__file__).parent.name)
+        if not (closed or _is_unawaited_write(error)):
             self._before(unraisable)
+
+
+def _is_unawaited_write(error: BaseException) -> bool:
+    return isinstance(error, RuntimeWarning) and bool(re.match(_NEVER_AWAITED, str(error)))
 
 
 def _passed_through(error: BaseException, package: str) -> bool:

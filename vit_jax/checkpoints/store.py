@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -96,14 +97,13 @@ class Store:
                 f"step {step} is already saved in {self.directory}; a saved step is never "
                 "repeated: restore it, or save to another directory"
             )
-        try:
-            if processes.is_first():
-                self._folders.clear_staging()
-            writer = self._open()
-            writer.save(self._folders.staged(step), args=items, force=True)
-        except Exception as error:
-            self._give_up()
-            raise self._failure(step, error) from error
+        writer = self._open()
+        # Orbax's processes wait for each other inside `save`, some minutes for one that cannot
+        # come: so what is likely to fail there is tried before.
+        self._together(step, self._make_room)
+        self._together(
+            step, lambda: writer.save(self._folders.staged(step), args=items, force=True)
+        )
         self._in_flight = step, self._thread.submit(self._commit, writer, step)
 
     @property
@@ -132,8 +132,7 @@ class Store:
         if not processes.largest(int(error is not None)):
             return
         self._give_up()
-        error = error or OSError(errno.EIO, "another process could not write its part")
-        raise self._failure(step, error) from error
+        raise self._failure(step, error)
 
     def steps(self) -> list[int]:
         """Returns the committed steps, oldest first: sealed, and each file there at its size.
@@ -221,6 +220,21 @@ class Store:
             if self._gave_up and processes.is_first():  # something may have come too late
                 self._folders.forget_staging()
 
+    def _together(self, step: int, act: Callable[[], Any]) -> None:
+        """Does what all processes do; where it fails in one of them, the save fails in all."""
+        error: BaseException | None = None
+        try:
+            act()
+        except Exception as raised:
+            error = raised
+        if processes.largest(int(error is not None)):
+            self._give_up()
+            raise self._failure(step, error)
+
+    def _make_room(self) -> None:
+        if processes.is_first():
+            self._folders.clear_staging()
+
     def _open(self) -> ocp.AsyncCheckpointer:
         """Returns the writer, made when the first save needs it."""
         if self._writer is None:
@@ -251,11 +265,15 @@ class Store:
         if processes.is_first():
             self._folders.forget_staging()
 
-    def _failure(self, step: int, error: BaseException) -> SaveError:
-        return SaveError(
-            f"saving step {step} to {self.directory} failed ({reason(error)}); "
+    def _failure(self, step: int, error: BaseException | None) -> SaveError:
+        """Returns what is told of a save that failed here, by an error, or in another process."""
+        why = error or OSError(errno.EIO, "another process could not write its part")
+        failure = SaveError(
+            f"saving step {step} to {self.directory} failed ({reason(why)}); "
             "the steps before are untouched"
         )
+        failure.__cause__ = why
+        return failure
 
 
 def _items(step: int, state: Tree, metadata: dict[str, Any]) -> ocp.args.Composite:
