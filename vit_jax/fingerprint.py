@@ -6,12 +6,15 @@ digest depends on paths, shapes, types and bits alone: not on the mesh, the numb
 how a compiler splits a sum. It tells two runs apart; it is no guard against someone who forges one.
 """
 
+import functools
 import math
 import zlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 from jaxtyping import Array, UInt32
 
 from vit_jax import trees
@@ -20,10 +23,19 @@ _GOLDEN = np.uint32(0x9E3779B1)  # 2^32 over the golden ratio: neighbours lie fa
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}  # by bytes of an element
 
 
-def fingerprint(tree: trees.Tree) -> UInt32[Array, ""]:
-    """Returns the digest of all leaves of a tree of arrays; to be called under `jit`, or not."""
-    sums = [_leaf(path, leaf) for path, leaf in trees.flatten(tree).items()]
-    return sum(sums, start=jnp.uint32(0))
+def fingerprint(tree: trees.Tree, placed: Sharding | None = None) -> UInt32[Array, ""]:
+    """Returns the digest of all leaves of a tree of arrays, without waiting for it.
+
+    Leaves of one shape share one small program: a single program of all leaves takes XLA minutes to
+    compile for the 800 leaves of a ViT-B/16 with AdamW and a running average, on a CPU.
+
+    Args:
+      tree: of one array or more, on the host or on devices.
+      placed: where the digest shall lie; None leaves that to JAX.
+    """
+    hashed, added = _programs(placed)
+    flat = trees.flatten(tree)
+    return added([hashed(leaf, _salt(path, leaf)) for path, leaf in flat.items()])
 
 
 def as_text(digest: int) -> str:
@@ -31,8 +43,22 @@ def as_text(digest: int) -> str:
     return f"{digest:08x}"
 
 
-def _leaf(path: str, leaf: jax.Array) -> UInt32[Array, ""]:
-    salt = jnp.uint32(zlib.crc32(f"{path}|{leaf.dtype}|{leaf.shape}".encode()))
+@functools.cache
+def _programs(placed: Sharding | None) -> tuple[Callable, Callable]:
+    """Returns the program of one leaf, compiled once for each shape, and that of their sum."""
+    return jax.jit(_hashed, out_shardings=placed), jax.jit(_added, out_shardings=placed)
+
+
+def _added(hashes: list[jax.Array]) -> jax.Array:
+    return jnp.stack(hashes).sum(dtype=jnp.uint32)
+
+
+def _salt(path: str, leaf: jax.Array | np.ndarray | np.generic) -> np.uint32:
+    """Returns what tells leaves of the same bits apart."""
+    return np.uint32(zlib.crc32(f"{path}|{leaf.dtype}|{leaf.shape}".encode()))
+
+
+def _hashed(leaf: jax.Array, salt: jax.Array) -> jax.Array:
     bits = _bits(leaf)
     hashes = _mixed((bits ^ salt) + _places(bits.shape) * _GOLDEN)
     return _mixed(hashes.sum(dtype=jnp.uint32) ^ salt)

@@ -29,7 +29,7 @@ from vit_jax.provenance import provenance
 from vit_jax.resuming import check_data, provenance_line
 from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state, parted
-from vit_jax.step import StepSettings, compiled, make_train_step
+from vit_jax.step import Metrics, StepSettings, compiled, make_train_step
 from vit_jax.tasks import task_of
 
 logger = logging.getLogger("vit_jax")
@@ -88,9 +88,6 @@ class Run:
             lambda step: experiment.train.training_indices(step - 1).tolist(),
             report / "nonfinite.json" if report else None,
         )
-        self._fingerprint = jax.jit(
-            fingerprint.fingerprint, out_shardings=replicated(experiment.mesh)
-        )
         self.evaluate = self.task.evaluator(experiment)
 
     def start(self, console: Console, changed: Collection[str] = ()) -> TrainState:
@@ -127,6 +124,14 @@ class Run:
     def sealed(self, state: TrainState) -> dict[str, Any]:
         """Returns what the metadata of a checkpoint say of its arrays; waits for the device."""
         return {"state_digest": fingerprint.as_text(int(self._fingerprint(state)))}
+
+    def digest(self, state: TrainState) -> Metrics:
+        """Returns the digest of a state as a metric, if settings ask for one after each step."""
+        asked = self.experiment.config.state_digests
+        return {"state_digest": self._fingerprint(state)} if asked else {}
+
+    def _fingerprint(self, state: TrainState) -> jax.Array:
+        return fingerprint.fingerprint(state, replicated(self.experiment.mesh))
 
     def checks(self, digests: Path | None, step: int) -> list[Check]:
         """Returns what is to see the metrics of every step from `step` on.
@@ -255,5 +260,4 @@ def step_settings(experiment: Experiment, locked: tuple[str, ...] = ()) -> StepS
         ema_decay=config.ema_decay,
         locked=locked,
         guarded=True,
-        digest=config.state_digests,
     )

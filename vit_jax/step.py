@@ -17,7 +17,6 @@ from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.erasing import erase
 from vit_jax.data.mixing import mix
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.fingerprint import fingerprint
 from vit_jax.mesh import batch_sharding, replicated, state_sharding, with_split_batch
 from vit_jax.state import TrainState, parted
 
@@ -47,7 +46,6 @@ class StepSettings:
     ema_decay: float = 0.0
     locked: tuple[str, ...] = ()  # parts of the parameters without gradient and optimiser state
     guarded: bool = False  # measures what `NonFiniteGuard` asks for
-    digest: bool = False  # measures `state_digest`, the fingerprint of the state after the step
 
 
 def make_train_step(
@@ -103,8 +101,6 @@ def make_train_step(
         if settings.guarded:
             leaves = jnp.stack([jnp.isfinite(optax.tree.norm(g)) for g in jax.tree.leaves(grads)])
             measured |= {nonfinite.KEPT: finite, nonfinite.FINITE_LEAVES: leaves}
-        if settings.digest:
-            measured["state_digest"] = fingerprint(after)
         return after, measured
 
     return step

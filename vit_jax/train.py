@@ -136,7 +136,7 @@ def loop(
     with console.showing(first, total):
         for step, batch in enumerate(batches, first + 1):
             state, measured = run.step(state, batch)
-            recorder.push(step, measured)
+            recorder.push(step, measured | run.digest(state))
             saving.check(step)
             if step == 1:
                 with recorder.paused():
