@@ -20,7 +20,8 @@ from vit_jax.errors import ConfigError, DataError
 from vit_jax.experiment import make_model
 from vit_jax.image_text import experiment as pair_experiment
 from vit_jax.image_text import vectors
-from vit_jax.image_text.scores import Retrieval, Retrieved, ZeroShot, retrieved
+from vit_jax.image_text.recall import ranks_of
+from vit_jax.image_text.scores import Retrieval, Retrieved, ZeroShot
 from vit_jax.image_text.vectors import embedded
 from vit_jax.loggers import Console
 from vit_jax.mesh import make_mesh, replicated
@@ -182,6 +183,11 @@ def test_an_image_without_vector_is_replaced_by_the_next():
     assert vectors.stand_ins().tolist() == [1, 1, 4, 4, 4, 1]
 
 
+def _recalls(ranks):
+    """Returns recall at 1, 5 and 10, a row each way."""
+    return np.reshape(list(ranks.summary().values()), (2, 3))
+
+
 def test_recalls_are_those_of_a_sort():
     draw = np.random.default_rng(0)
     images = normalized(jnp.asarray(draw.normal(size=(30, 4))))
@@ -193,9 +199,9 @@ def test_recalls_are_those_of_a_sort():
         to_text = [(owners[np.argsort(-near[:, i])[:k]] == i).any() for i in range(30)]
         to_image = [owners[j] in np.argsort(-near[j])[:k] for j in range(70)]
         expected.append((np.mean(to_text), np.mean(to_image)))
-    found = retrieved(np.asarray(images), np.asarray(texts), owners)
+    found = _recalls(ranks_of(np.asarray(images), np.asarray(texts), owners))
     np.testing.assert_allclose(found, np.transpose(expected))
-    assert 0 < found[0][0] < found[0][1] < 1
+    assert 0 < found[0, 0] < found[0, 1] < 1
 
 
 def test_zero_shot_scores_are_those_of_the_towers(monkeypatch):
@@ -270,8 +276,9 @@ def test_retrieval_takes_every_caption_of_every_image(captioned, monkeypatch):
     images = experiment.preprocess.normalize(jnp.asarray(pixels))
     both: Any = experiment.model.apply(variables, images, tokens)
     zimg, ztxt, _ = both
-    expected = retrieved(np.asarray(zimg), np.asarray(ztxt), np.repeat(np.arange(6), 3))
-    np.testing.assert_allclose((found.image_to_text, found.text_to_image), expected)
+    expected = ranks_of(np.asarray(zimg), np.asarray(ztxt), np.repeat(np.arange(6), 3))
+    np.testing.assert_array_equal(found.ranks.texts_of_images, expected.texts_of_images)
+    np.testing.assert_array_equal(found.ranks.images_of_texts, expected.images_of_texts)
 
 
 def test_batches_hold_the_tokens_of_the_captions_drawn(captioned):

@@ -90,17 +90,17 @@ def _retrieve(options: argparse.Namespace, _: list[str]) -> int:
     with alone_on_failure():
         lit, dataset, split = _open(options)
         pairs = open_pairs(dataset, split, options.data_dir)
-        found = evaluate_retrieval(lit, pairs, options.batch)
+        found, clipped = evaluate_retrieval(lit, pairs, options.batch)
     if not is_first():
         return 0
     scores = found.ranks.summary()
     images, texts = len(found.ranks.texts_of_images), len(found.ranks.images_of_texts)
-    told = {"checkpoint": lit.where, "images": images, "texts": texts, "clipped": found.clipped}
+    told = {"checkpoint": lit.where, "images": images, "texts": texts, "clipped": clipped}
     if options.json:
         print(json.dumps({**told, **scores, "skipped": found.skipped}))
         return 0
     print(recall.describe(scores))
-    print(f"{images:,} images, {texts:,} texts{_lost(found.clipped)}")
+    print(f"{images:,} images, {texts:,} texts{_lost(clipped)}")
     print(f"checkpoint  {lit.where}")
     return 0
 

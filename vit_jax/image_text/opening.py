@@ -18,7 +18,7 @@ from vit_jax.data.pipeline import Feed, Loading
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
 from vit_jax.errors import CheckpointError, ConfigError
-from vit_jax.image_text.scores import Towers
+from vit_jax.image_text.towers import Towers
 from vit_jax.mesh import batch_sharding, batch_shards
 from vit_jax.models.lit import LitModel
 from vit_jax.pretrained import Trained, load_run, open_pretrained

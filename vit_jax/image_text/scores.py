@@ -2,25 +2,21 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Float, Int, Int32
 
 from vit_jax import metrics, trees
 from vit_jax.captions import CaptionTokens, Texts
 from vit_jax.data.filling import ahead
-from vit_jax.data.pairs import ClassPairs
+from vit_jax.data.pairs import ClassPairs, PairSource
 from vit_jax.data.pipeline import Batch
-from vit_jax.data.preprocess import Preprocess
-from vit_jax.errors import DataError
 from vit_jax.experiment import Experiment
-from vit_jax.image_text.recall import AT, ranks_of
-from vit_jax.mesh import batch_sharding, batch_shards, replicated, with_split_batch
-from vit_jax.models.zoo import Model
+from vit_jax.image_text.recall import Ranks, ranks_of
+from vit_jax.image_text.towers import Towers
+from vit_jax.mesh import replicated
 from vit_jax.scores import Outcomes, gathered
 from vit_jax.text.prompts import class_embeddings, prompts_of
 
@@ -30,14 +26,12 @@ class Retrieved:
     """How well the images and captions of a split find each other.
 
     Attributes:
-      image_to_text: share of the images that have a caption of theirs among the nearest 1, 5, 10.
-      text_to_image: share of the captions whose image is among the nearest 1, 5, 10.
-      index: places in the split of the images that could be read.
+      ranks: of all captions for each image that could be read, and the other way round.
+      index: places in the split of those images.
       scored: images that were asked for.
     """
 
-    image_to_text: tuple[float, ...]
-    text_to_image: tuple[float, ...]
+    ranks: Ranks
     index: Int[np.ndarray, "n"]
     scored: int
 
@@ -48,86 +42,7 @@ class Retrieved:
 
     def summary(self) -> dict[str, float]:
         """Returns the scores that an evaluation logs; `skipped` where images could not be read."""
-        found = {
-            f"image_to_text_recall_{k}": v for k, v in zip(AT, self.image_to_text, strict=True)
-        }
-        found |= {
-            f"text_to_image_recall_{k}": v for k, v in zip(AT, self.text_to_image, strict=True)
-        }
-        return found | ({"skipped": self.skipped} if self.skipped else {})
-
-
-def retrieved(
-    images: Float32[np.ndarray, "n d"],
-    texts: Float32[np.ndarray, "m d"],
-    owners: Int[np.ndarray, "m"],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns recall at 1, 5 and 10 of images → texts and of texts → images.
-
-    See `ranks_of`. (Karpathy and Fei-Fei 2015, section 4.1.)
-
-    Args:
-      images, texts: vectors of length 1.
-      owners: the image of each text; every image has one text or more.
-    """
-    ranks = ranks_of(images, texts, owners)
-    return _shares(ranks.texts_of_images), _shares(ranks.images_of_texts)
-
-
-def _shares(ranks: Int[np.ndarray, "n"]) -> tuple[float, ...]:
-    return tuple(float((ranks < k).mean()) for k in AT)
-
-
-class Towers:
-    """The two towers of a model, compiled once.
-
-    Args:
-      model: the towers.
-      preprocess: what it expects of its images.
-      mesh: the devices.
-      batch: texts at once.
-
-    Attributes:
-      images: (variables, batch) → vectors (b, d) and `mask`, the same in every process; the
-        `image` of a batch may be vectors already.
-    """
-
-    def __init__(self, model: Model, preprocess: Preprocess, mesh: Mesh, batch: int):
-        self._mesh, self._batch = mesh, batch
-
-        def images(variables: trees.Tree, batch: Batch) -> dict[str, jax.Array]:
-            vectors = batch["image"]
-            if vectors.ndim > 2:
-                pixels = preprocess.normalize(preprocess.on_device(vectors))
-                vectors = model.apply(variables, pixels, train=False)[0]
-            return {"vector": vectors, **{k: batch[k] for k in ("mask", "label", "index")}}
-
-        def texts(variables: trees.Tree, tokens: jax.Array) -> Any:
-            return model.apply(variables, None, tokens, train=False)[1]
-
-        whole = replicated(self._mesh)
-        self.images = jax.jit(with_split_batch(self._mesh, images), out_shardings=whole)
-        self._texts = jax.jit(with_split_batch(self._mesh, texts), out_shardings=whole)
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> "Towers":
-        """Returns the towers of a run's model."""
-        batch = experiment.config.batch_eval
-        return cls(experiment.model, experiment.preprocess, experiment.mesh, batch)
-
-    def texts(self, variables: trees.Tree, tokens: Int32[np.ndarray, "m n"]) -> np.ndarray:
-        """Returns the vectors (m, d) of texts, which every process has."""
-        shards, sharding = batch_shards(self._mesh), batch_sharding(self._mesh)
-        rows = -(-min(self._batch, len(tokens)) // shards) * shards
-        found = []
-        for start in range(0, len(tokens), rows):
-            part = tokens[start : start + rows]
-            whole = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
-            sent = jax.make_array_from_callback(
-                whole.shape, sharding, lambda index, whole=whole: whole[index]
-            )
-            found.append(np.asarray(jax.device_get(self._texts(variables, sent)))[: len(part)])
-        return np.concatenate(found)
+        return self.ranks.summary() | ({"skipped": self.skipped} if self.skipped else {})
 
 
 class ZeroShot:
@@ -178,11 +93,8 @@ class Retrieval:
 
     def __init__(self, experiment: Experiment):
         assert experiment.texts is not None
-        self._feed, self._towers, self._texts = (
-            experiment.test,
-            Towers.of(experiment),
-            experiment.texts,
-        )
+        self._feed, self._towers = experiment.test, Towers.of(experiment)
+        self._texts = experiment.texts
 
     def __call__(self, variables: trees.Tree) -> Retrieved:
         """Returns how well images and captions find each other.
@@ -190,18 +102,24 @@ class Retrieval:
         Raises:
           DataError: no image can be read.
         """
-        made = (self._towers.images(variables, batch) for batch in self._feed.evaluation())
-        fetched = [jax.device_get(rows) for rows in ahead(made, 1)]
-        rows = {name: np.concatenate([one[name] for one in fetched]) for name in fetched[0]}
-        (here,) = np.nonzero(rows["mask"])
-        if not len(here):
-            raise DataError(f"none of the {self._feed.scored} images of the split could be read")
-        captions = [self._texts.test.captions(int(number)) for number in rows["index"][here]]
-        owners = np.repeat(np.arange(len(captions)), [len(each) for each in captions])
-        tokens = _tokens(self._texts, [text for each in captions for text in each])
-        vectors = self._towers.texts(variables, tokens)
-        shares = retrieved(rows["vector"][here], vectors, owners)
-        return Retrieved(*shares, rows["index"][here], self._feed.scored)
+        rows = self._towers.read(variables, self._feed)
+        captions, owners = captions_of(rows["index"], self._texts.test)
+        texts = self._towers.texts(variables, _tokens(self._texts, captions))
+        ranks = ranks_of(rows["vector"], texts, owners)
+        return Retrieved(ranks, rows["index"], self._feed.scored)
+
+
+def captions_of(
+    index: Int[np.ndarray, "n"], source: PairSource
+) -> tuple[list[str], Int[np.ndarray, "m"]]:
+    """Returns all captions of some images, and for each caption the place in `index` of its image.
+
+    Raises:
+      DataError: an image has none.
+    """
+    captions = [source.captions(int(number)) for number in index]
+    owners = np.repeat(np.arange(len(captions)), [len(own) for own in captions])
+    return [text for own in captions for text in own], owners
 
 
 def spoken_names(texts: Texts) -> list[str]:

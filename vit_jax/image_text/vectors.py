@@ -10,12 +10,11 @@ import numpy as np
 
 from vit_jax import cache, processes, trees
 from vit_jax.data.embedded import EmbeddedFeed, Vectors
-from vit_jax.data.filling import ahead
 from vit_jax.data.pipeline import Feed
 from vit_jax.data.stamps import stamp
 from vit_jax.errors import DataError
 from vit_jax.experiment import Experiment
-from vit_jax.image_text.scores import Towers
+from vit_jax.image_text.towers import Towers
 from vit_jax.mesh import replicated
 
 
@@ -86,11 +85,9 @@ def _keep(file: str | None, found: Vectors) -> None:
 def _computed(towers: Towers, feed: Feed, variables: trees.Tree) -> Vectors:
     loading = dataclasses.replace(feed.loading, texts=None)
     whole = Feed(feed.source, feed.batch, loading)
-    made = (towers.images(variables, batch) for batch in whole.evaluation())
-    fetched = [jax.device_get(rows) for rows in ahead(made, 1)]
-    count = len(feed.source)
-    readable = np.concatenate([rows["mask"] for rows in fetched])[:count] > 0
-    values = np.concatenate([rows["vector"] for rows in fetched])[:count].astype(np.float32)
+    rows, count = towers.padded(variables, whole), len(feed.source)
+    readable = rows["mask"][:count] > 0
+    values = rows["vector"][:count].astype(np.float32)
     if not readable.any():
         raise DataError(f"none of the {count} images of the split could be read")
     return Vectors(values * readable[:, None], readable)

@@ -9,7 +9,8 @@ import numpy as np
 
 from vit_jax import trees
 from vit_jax.experiment import Experiment
-from vit_jax.image_text.scores import AT, Retrieved
+from vit_jax.image_text.recall import AT
+from vit_jax.image_text.scores import Retrieved
 from vit_jax.metrics_file import read_metrics
 from vit_jax.models.lit import LitModel
 from vit_jax.origin import describe_model
