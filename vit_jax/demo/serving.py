@@ -3,11 +3,14 @@
 import errno
 import os
 import socket
-
-import uvicorn
-from starlette.types import ASGIApp
+from typing import TYPE_CHECKING
 
 from vit_jax.errors import ConfigError
+
+# The server is imported when one is made: a port that is taken is told before.
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
 
 LOOPBACK = "127.0.0.1"
 _PATIENCE = 2  # seconds for answers under way, once it is to end
@@ -46,11 +49,13 @@ def address(listening: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def server(site: ASGIApp) -> uvicorn.Server:
+def server(site: "ASGIApp") -> "uvicorn.Server":
     """Returns the server of a site; `run(sockets=[…])` serves it.
 
     A signal ends it: it answers what was asked, and then the signal does what it does anywhere.
     """
+    import uvicorn
+
     return uvicorn.Server(
         uvicorn.Config(
             site,

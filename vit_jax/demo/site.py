@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -63,7 +63,7 @@ def make_site(viewer: Viewer) -> Starlette:
             Middleware(_Headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"]),
         ],
-        exception_handlers={VitJaxError: _refused},
+        exception_handlers={VitJaxError: _refused, ClientDisconnect: _gone},
     )
 
 
@@ -145,6 +145,10 @@ def _file(name: str, kind: str) -> Any:
 
 async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 422)
+
+
+async def _gone(*_: Any) -> Response:
+    return Response(status_code=400)  # which nobody reads: the page was closed during its upload
 
 
 class _Headers:

@@ -35,7 +35,7 @@ class Looked:
     """
 
     images: UInt8[np.ndarray, "b h w 3"]
-    distances: tuple[Float[np.ndarray, "heads"], ...]
+    distances: tuple[Float[np.ndarray, "_"], ...]
     class_maps: Float[np.ndarray, "layers b gh gw"] | None
     head_maps: tuple[Float[np.ndarray, "b _ gh gw"], ...] | None
     rollout: Float[np.ndarray, "b gh gw"] | None
