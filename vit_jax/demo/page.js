@@ -27,8 +27,8 @@ function complain(message) {
 
 async function begin() {
   const facts = (state.facts = await (await ask("facts")).json());
-  const size = `${facts.size[1]} × ${facts.size[0]} pixels`;
-  const classes = facts.classes ? ` · ${facts.classes.toLocaleString("en")} classes` : "";
+  const size = `${facts.size[1]}\u00a0×\u00a0${facts.size[0]}\u00a0pixels`;
+  const classes = facts.classes ? ` · ${facts.classes.toLocaleString("en")}\u00a0classes` : "";
   document.title = `${facts.name} · vit_jax demo`;
   at("name").textContent = facts.name;
   at("about").textContent = `From ${facts.source} · sees ${size}${classes}`;

@@ -42,7 +42,7 @@ class Looked:
     reads: str
 
 
-def attention_rollout(attention: Sequence[Float[Array, "b h n n"]]) -> Float[Array, "b n n"]:
+def attention_rollout(attention: Sequence[Float[Array, "b _ n n"]]) -> Float[Array, "b n n"]:
     """Returns how much each token after the last layer is made of each one before the first.
 
     Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers" (arXiv:2005.00928), eq. 1:
