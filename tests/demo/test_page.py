@@ -32,6 +32,19 @@ pytestmark = [
     ),
 ]
 
+# What a person drags or copies, and the event that brings it to the page.
+CARRIED = """([name, bytes]) => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([Uint8Array.from(bytes)], name, { type: "image/png" }));
+  return carried;
+}"""
+HAPPENS = """([event, place, carried]) => {
+  const kinds = { drop: [DragEvent, "dataTransfer"], paste: [ClipboardEvent, "clipboardData"] };
+  const [Kind, field] = kinds[event];
+  const options = { bubbles: true, cancelable: true, [field]: carried };
+  document.querySelector(place).dispatchEvent(new Kind(event, options));
+}"""
+
 
 class Opened(NamedTuple):
     """A page, what it has asked for, and what was wrong in its console."""
@@ -181,6 +194,17 @@ def test_two_pages_keep_each_its_own(visit, viewer):
     assert seen[0] != seen[1]
     again = one.choose("Layer", "2", "layer 2, mean of the heads")
     assert one.choose("Layer", "1", "layer 1, mean of the heads") == seen[0] != again
+
+
+def test_a_photograph_is_dropped_anywhere_or_pasted(visit, viewer):
+    one = visit(viewer)
+    for event, place in (("drop", "footer"), ("paste", "body")):
+        content = list(pictures.encoded(pictures.noise(30, 40)))
+        carried = one.page.evaluate_handle(CARRIED, [f"{event}.png", content])
+        one.page.evaluate(HAPPENS, [event, place, carried])
+        one.page.locator(f"#status:text-is('{event}.png')").wait_for()
+        assert len(one.classes) == 5
+    assert one.wrong == []
 
 
 def test_the_keyboard_reaches_everything(visit, viewer):
