@@ -18,6 +18,7 @@ from vit_jax.tables import console, table
 
 _, COMMANDS = make_parser()
 HEAVY = ("jax", "flax", "optax", "orbax", "PIL", "cv2", "matplotlib", "tensorflow", "sklearn")
+HEAVY += ("starlette", "uvicorn")
 
 
 def help_of(capsys, *arguments: str) -> list[str]:
@@ -65,6 +66,7 @@ MISTAKES = [
     ["predict", "--checkpoint=x", "a", "--features=a.txt"],
     *(["convert", "a", "b", "--to=tim"], ["convert", "a", "b", "--to=timm", "--private"]),
     *(["export", "a", "--to=onx"], ["export", "a", "--to=safetensors", "--preprocess=inside"]),
+    *(["demo"], ["demo", "a", "--top=0"], ["demo", "a", "--port=70000"]),
     *(["models", "--json"], ["models", "--size=big"], ["pack", "a", "b", "--size=0"]),
     *(["report", "a", "--output=a.txt"], ["benchmark", "trian", "--config=digits"]),
     *(["benchmark", "train", "--config=digts"], ["completion", "fish"]),

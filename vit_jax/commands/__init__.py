@@ -5,6 +5,7 @@ from vit_jax.commands.checks import DIFF, VERIFY
 from vit_jax.commands.command import Command
 from vit_jax.commands.completion import COMPLETION
 from vit_jax.commands.data import PACK
+from vit_jax.commands.demo import DEMO
 from vit_jax.commands.export import EXPORT
 from vit_jax.commands.pictures import REPORT, VISUALIZE
 from vit_jax.commands.predict import PREDICT
@@ -16,6 +17,6 @@ __all__ = ["COMMANDS", "Command"]
 
 COMMANDS = (
     *(TRAIN, EVALUATE, ZEROSHOT, RETRIEVE, REPORT, VERIFY, DIFF),
-    *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT, EXPORT),
+    *(PREDICT, VISUALIZE, DEMO, MODELS, INSPECT, CONVERT, EXPORT),
     *(PACK, BENCHMARK, COMPLETION),
 )

@@ -30,6 +30,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # What a header may claim before its image is unpacked: 0.4 GB as RGB. Pillow has its own limit,
 # a third higher, but any program may take it off, and many do.
 MAX_PIXELS = 2**27
+_REMEDY = "make it smaller, or take it out"
 _MOST_KEPT = 2**25  # bytes of pixels for each thread: 11 megapixels
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
@@ -61,6 +62,9 @@ def decode(data: bytes | UInt8[np.ndarray, "h w c"], name: str) -> Image.Image:
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise DataError(f"{name}: not an image of a known format ({known})") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit, beyond ours
+        claim = f"its header claims more than {MAX_PIXELS:,} pixels; {_REMEDY}"
+        raise DataError(f"{name}: not a readable image: {claim}") from error
     except Exception as error:  # Pillow's parsers raise whatever damaged bytes lead them to
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{name}: not a readable image: {reason}") from error
@@ -142,8 +146,7 @@ def _check_size(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(
-            f"its header claims {width} x {height} pixels, more than {MAX_PIXELS:,}; make it "
-            "smaller, or take it out"
+            f"its header claims {width} x {height} pixels, more than {MAX_PIXELS:,}; {_REMEDY}"
         )
 
 

@@ -29,18 +29,20 @@ class Looked:
       distances: for each layer, of each head the mean attention distance, in pixels.
       class_maps: for each layer what the class token attends to, the mean of its heads; None
         where there is no class token.
+      head_maps: the same for each head; pruned layers have fewer.
       rollout: what the image's vector is made of, through all layers.
       reads: what that vector is, in words.
     """
 
     images: UInt8[np.ndarray, "b h w 3"]
-    distances: tuple[Float[np.ndarray, "heads"], ...]
+    distances: tuple[Float[np.ndarray, "_"], ...]
     class_maps: Float[np.ndarray, "layers b gh gw"] | None
+    head_maps: tuple[Float[np.ndarray, "b _ gh gw"], ...] | None
     rollout: Float[np.ndarray, "b gh gw"] | None
     reads: str
 
 
-def attention_rollout(attention: Sequence[Float[Array, "b h n n"]]) -> Float[Array, "b n n"]:
+def attention_rollout(attention: Sequence[Float[Array, "b _ n n"]]) -> Float[Array, "b n n"]:
     """Returns how much each token after the last layer is made of each one before the first.
 
     Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers" (arXiv:2005.00928), eq. 1:
@@ -124,6 +126,8 @@ def looker(model: nn.Module, preprocess: Preprocess) -> Look:
         if has_class:
             first = [one.mean(1)[:, 0, -count:] for one in attention]
             made["class_maps"] = jnp.stack([one.reshape(shape) for one in first])
+            of_heads = [one[:, :, 0, -count:] for one in attention]
+            made["head_maps"] = tuple(one.reshape(*one.shape[:2], *grid) for one in of_heads)
         if reader is not None:
             flow = (reader[:, None] @ attention_rollout(attention))[:, 0, -count:]
             made["rollout"] = flow.reshape(shape)
@@ -135,6 +139,7 @@ def looker(model: nn.Module, preprocess: Preprocess) -> Look:
             images,
             tuple(found["distances"]),
             found.get("class_maps"),
+            found.get("head_maps"),
             found.get("rollout"),
             _READS.get(pool, "the class token" if has_class else "nothing"),
         )

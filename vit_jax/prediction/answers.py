@@ -87,6 +87,24 @@ def answer(
         raise UnreadableError(reasons, len(names))
 
 
+Content = bytes | UInt8[np.ndarray, "h w c"]  # of an image file, or RGB pixels
+
+
+def answerer(trained: Trained | Pretrained) -> Callable[[str, Content], Answers]:
+    """Returns a function that does what `answer` does, for one image at a time; compiled once.
+
+    It takes a name for the image, and the image itself instead of a path. It raises `DataError` for
+    one that cannot be read, and `CheckpointError` as `answer` does.
+    """
+    ask = _compiled(trained, False)
+
+    def one(name: str, content: Content) -> Answers:
+        images = trained.preprocess.pixels(decode_pixels(content, name))[None]
+        return _fetched(Loaded((name,), images, ()), ask(jnp.asarray(images)))
+
+    return one
+
+
 def _reader(trained: Trained | Pretrained) -> Callable[[str], Pixels]:
     return lambda name: trained.preprocess.pixels(decode_pixels(inputs.read(name), name))
 

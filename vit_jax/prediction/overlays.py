@@ -1,10 +1,9 @@
 """Attention laid over images: for each a picture of what the model looked at."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from vit_jax.errors import CheckpointError, ConfigError
@@ -56,7 +55,7 @@ class Overlays:
             names, images = answers.names[part], answers.images[part]
             filled = np.zeros((_BATCH, *images.shape[1:]), np.uint8)
             filled[: len(images)] = images
-            maps = _maps(self._look(self._variables, filled))
+            maps = default_maps(self._look(self._variables, filled))
             for name, image, seen in zip(names, images, maps, strict=False):
                 _beside(image, laid_over(image, seen)).save(self.folder / self._file(name))
 
@@ -72,7 +71,12 @@ class Overlays:
         return f"{free}.png"
 
 
-def _maps(looked: Looked) -> Any:
+def default_maps(looked: Looked) -> Float[np.ndarray, "b gh gw"]:
+    """Returns the rollout, or where there is none, what the class token attends to at the end.
+
+    Raises:
+      CheckpointError: the model has neither.
+    """
     if looked.rollout is not None:
         return looked.rollout
     if looked.class_maps is not None:

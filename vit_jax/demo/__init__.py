@@ -1,0 +1,1 @@
+"""A local page: a photograph in, classes and attention out."""
