@@ -6,6 +6,7 @@ from vit_jax.commands.command import Command
 from vit_jax.commands.completion import COMPLETION
 from vit_jax.commands.data import PACK
 from vit_jax.commands.export import EXPORT
+from vit_jax.commands.finetune import FINETUNE
 from vit_jax.commands.pictures import REPORT, VISUALIZE
 from vit_jax.commands.predict import PREDICT
 from vit_jax.commands.runs import EVALUATE, TRAIN
@@ -15,7 +16,7 @@ from vit_jax.commands.weights import CONVERT, INSPECT, MODELS
 __all__ = ["COMMANDS", "Command"]
 
 COMMANDS = (
-    *(TRAIN, EVALUATE, ZEROSHOT, RETRIEVE, REPORT, VERIFY, DIFF),
+    *(FINETUNE, TRAIN, EVALUATE, ZEROSHOT, RETRIEVE, REPORT, VERIFY, DIFF),
     *(PREDICT, VISUALIZE, MODELS, INSPECT, CONVERT, EXPORT),
     *(PACK, BENCHMARK, COMPLETION),
 )
