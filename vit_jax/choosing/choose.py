@@ -32,7 +32,7 @@ class Known:
     weights: Weights
     devices: Devices
     given: Mapping[str, Any]
-    minutes: float | None = None
+    minutes: float | int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Measured:
     accum_steps: int
     bytes: int
     free: int | None
-    seconds: float
+    seconds: float | int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Chosen:
     measured: Measured
 
     @property
-    def minutes(self) -> float:
+    def minutes(self) -> float | int:
         """What training and testing take, by the steps that were timed."""
         facts, config, step = self.known.facts, self.config, self.measured.seconds
         steps = config.total_steps or round(config.epochs * facts.train / config.batch)
@@ -93,7 +93,7 @@ class Chosen:
 def choose(
     facts: Facts,
     model: str | None = None,
-    minutes: float | None = None,
+    minutes: float | int | None = None,
     overrides: Sequence[str] = (),
 ) -> Chosen:
     """Chooses the settings of a fine-tuning run, and compiles and times its step.
@@ -179,7 +179,7 @@ def _length(known: Known, size: int, measured: Measured | None) -> tuple[Choice,
             epochs = key == "epochs"
             steps = max(1, round(given[key] * facts.train / size)) if epochs else given[key]
             return Choice(key, given[key], "as you said"), steps
-    ruled = rules.steps(facts, size)
+    ruled = rules.steps(facts, size, known.devices)
     if known.minutes is None or measured is None:
         return ruled, ruled.value
     fit = rules.steps_in(known.minutes, measured.seconds, facts, size, ruled.value)

@@ -152,7 +152,7 @@ def _batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
     return {"image": one((count, *size, 3), jnp.uint8), **rows}
 
 
-def seconds_of(program: Program) -> float:
+def seconds_of(program: Program) -> float | int:
     """Returns the seconds of a step, its batch on the devices: the faster of two, after a first."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, program.arguments)
 

@@ -17,9 +17,9 @@ _WIDTH, _INDENT = 100, " " * 4
 _MARK = "# As chosen; once edited, this file is never written over: "
 
 _ABOUT = (
-    "Written by `vit_jax finetune`, which found: {found}. Each setting says why it is as it is. Edit "
-    "what you like, and train it in another workdir by the command above; vit_jax/settings explains "
-    "all settings that there are."
+    "Written by `vit_jax finetune`, which found: {found}. Each setting says why it is as it is. "
+    "Edit what you like, and train it in another workdir by the command above; vit_jax/settings "
+    "explains all settings that there are."
 )
 _FILE = '''"""Fine-tunes {weights} on the images in {folder}.
 

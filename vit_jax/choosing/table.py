@@ -29,7 +29,7 @@ def print_chosen(chosen: Chosen) -> None:
     console().print(rows)
 
 
-def duration(minutes: float) -> str:
+def duration(minutes: float | int) -> str:
     """Returns a time as people say it: "40 seconds", "9 minutes", "2.5 hours"."""
     if minutes < 1:
         return f"{60 * minutes:.0f} seconds"
