@@ -75,10 +75,10 @@ def test_where_one_image_is_too_much_the_least_that_helps_is_named(experiment):
 
 
 def test_blocks_computed_again_are_named_where_they_fit(tmp_path):
-    deep = {"transformer": {"num_layers": 6, "mlp_dim": 256}}
+    deep = {"transformer": {"num_layers": 3, "mlp_dim": 256}}
     experiment = build(config(photographs(tmp_path), batch=8, model=deep))
     again = {
-        "model": {"transformer": {"num_layers": 6, "mlp_dim": 256, "remat": "nothing_saveable"}}
+        "model": {"transformer": {"num_layers": 3, "mlp_dim": 256, "remat": "nothing_saveable"}}
     }
     less = fitting.step_of(build(config(tmp_path, batch=8, **again)), 1).bytes
     assert less < fitting.step_of(experiment, 1).bytes
@@ -102,7 +102,7 @@ def kilobytes(name):
     return int(re.search(rf"{name}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 wide = {"hidden_size": 192, "patches": {"size": (4, 4)}}
-wide["transformer"] = {"num_layers": 4, "num_heads": 6, "mlp_dim": 768}
+wide["transformer"] = {"num_layers": 2, "num_heads": 6, "mlp_dim": 768}
 program = fitting.step_of(build(config(sys.argv[1], batch=64, model=wide)), 1)
 before = kilobytes("VmRSS")
 fitting.seconds_of(program)

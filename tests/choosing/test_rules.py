@@ -115,4 +115,4 @@ def test_every_reason_is_a_line_that_fits_the_table():
         *(*rules.augmentation(facts(50_000)), *rules.evaluations(found, 100, 32)),
         rules.steps_in(5, 1.0, found, 32, 500),
     ):
-        assert 0 < len(choice.why) <= 66
+        assert 0 < len(choice.why) <= 53

@@ -80,7 +80,7 @@ class Chosen:
     def timed(self) -> str:
         """Where that figure comes from."""
         step = f"{self.measured.seconds:.2g} s a step, measured"
-        return f"{step}; reading, compiling come on top"
+        return f"{step}; without reading and compiling"
 
     @property
     def found(self) -> str:
@@ -204,9 +204,9 @@ def _counted(facts: Facts) -> str:
 
 
 def _tested(facts: Facts) -> str:
-    held = ", a fifth held out" if facts.held_out else ""
+    held = ", held out" if facts.held_out else ""
     spread = 100 * rules.score_spread(facts.test)
-    return f"{facts.test:,} images{held}: accuracy is known to ±{spread:.1f} points"
+    return f"{facts.test:,} images{held}: the score is sure to ±{spread:.1f} %"
 
 
 def _check_steps(known: Known, measured: Measured, choices: Sequence[Choice]) -> None:

@@ -76,13 +76,11 @@ def resolution(facts: Facts, weights: Weights, devices: Devices) -> Choice:
     elif larger <= weights.size:
         why = "the size the weights were trained at"
     elif facts.side < OFFICIAL_SIZE:
-        why = f"the weights' own size; the images have no more ({facts.side} px)"
+        why = f"the weights' own; the images have no more ({facts.side} px)"
     elif devices.platform == "cpu":
-        why = f"the weights' own size; {larger} px take a CPU 3 times as long"
+        why = f"the weights' own; {larger} px take a CPU 3 times as long"
     else:
-        return Choice(
-            "pp.crop", larger, f"the official fine-tuning; the images have it ({facts.side} px)"
-        )
+        return Choice("pp.crop", larger, f"officially; the images have as many ({facts.side} px)")
     return Choice("pp.crop", weights.size, why)
 
 
@@ -96,7 +94,7 @@ def batch(facts: Facts, devices: Devices) -> Choice:
         size = max(CPU_BATCH, 2 ** int(math.log2(facts.train)))
         why = f"no more than the {facts.train:,} images there are"
     whole = -(-size // devices.count) * devices.count
-    shared = f", in equal shares for {devices.count} devices" if whole != size else ""
+    shared = f", shared by {devices.count} devices" if whole != size else ""
     return Choice("batch", whole, why + shared)
 
 

@@ -21,7 +21,8 @@ def print_chosen(chosen: Chosen) -> None:
     data = next(choice for choice in chosen.choices if choice.setting == "dataset")
     rows = table(f"vit_jax finetune {data.value}", ["setting", "value"], [])
     rows.add_column("why", overflow="fold")
-    rows.add_row("images", f"{chosen.known.facts.train:,}", data.why)
+    count, _, what = data.why.partition(" ")
+    rows.add_row("images", count, what)
     for choice in chosen.choices:
         if choice.setting not in _LEFT_OUT:
             rows.add_row(choice.setting, _shown(choice.value), choice.why)
@@ -30,9 +31,9 @@ def print_chosen(chosen: Chosen) -> None:
 
 
 def duration(minutes: float | int) -> str:
-    """Returns a time as people say it: "40 seconds", "9 minutes", "2.5 hours"."""
+    """Returns a time as people say it: "40 s", "9 minutes", "2.5 hours"."""
     if minutes < 1:
-        return f"{60 * minutes:.0f} seconds"
+        return f"{max(60 * minutes, 1):.0f} s"
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
