@@ -63,6 +63,8 @@ MISTAKES = [
     *(["evaluate"], ["evaluate", "--workdir=missing"], ["evaluate", "--workdr=x"]),
     *(["predict", "--checkpoint=x"], ["predict", "--checkpoint=x", "a", "--json", "--csv"]),
     ["predict", "--checkpoint=x", "a", "--features=a.txt"],
+    *(["finetune"], ["finetune", "no_such_folder"], ["finetune", "vit_jax", "--minutes=0"]),
+    *(["finetune", "configs"], ["finetune", "photos", "--workdr=x"]),
     *(["convert", "a", "b", "--to=tim"], ["convert", "a", "b", "--to=timm", "--private"]),
     *(["export", "a", "--to=onx"], ["export", "a", "--to=safetensors", "--preprocess=inside"]),
     *(["models", "--json"], ["models", "--size=big"], ["pack", "a", "b", "--size=0"]),

@@ -8,6 +8,7 @@ from tests.choosing.setting import photographs, small_weights
 from tests.data import pictures
 from vit_jax.choosing import choose, fitting
 from vit_jax.choosing.recipe_file import NAME, is_as_chosen
+from vit_jax.choosing.reuse import recipe_in_use
 from vit_jax.commands.parser import make_parser
 from vit_jax.config import differences
 from vit_jax.main import main
@@ -139,6 +140,11 @@ def test_a_plan_is_made_anew_until_it_is_edited(place, instant, capsys):
     assert finetune(place, "--plan", run="anew") == 0
     assert finetune(place, "--plan", "--minutes=2", run="anew") == 0
     assert load_config(recipe).total_steps == 48  # 2 minutes but a fifth, at 2 s
+    photos, here = str(place / "photos"), Workdir(place / "anew")
+    used = recipe_in_use(here, photos, None, [])  # nothing else is asked: what was planned is run
+    assert used is not None
+    assert used.total_steps == 48
+    assert recipe_in_use(here, photos, None, ["--config.batch=64"]) is None
     recipe.write_text(recipe.read_text().replace('"total_steps": 48', '"total_steps": 47'))
     capsys.readouterr()
     assert finetune(place, "--plan", "--minutes=5", run="anew") == 0
@@ -146,6 +152,20 @@ def test_a_plan_is_made_anew_until_it_is_edited(place, instant, capsys):
     assert load_config(recipe).total_steps == 47
     assert finetune(place, "--plan", "--config.batch=64", run="anew") == 2
     assert "was edited, and the flags say otherwise (batch 32 -> 64)" in one_line(capsys)
+
+
+def test_an_edited_recipe_that_does_not_fit_is_not_begun(place, monkeypatch, capsys):
+    needs = fitting.Program(None, None, 10**9)
+    monkeypatch.setattr(fitting, "step_of", lambda experiment, parts: needs)
+    monkeypatch.setattr(fitting, "seconds_of", lambda program: 2.0)
+    assert finetune(place, "--plan", run="tight") == 0
+    recipe = place / "tight" / NAME
+    recipe.write_text(recipe.read_text().replace('"batch": 32', '"batch": 64'))
+    monkeypatch.setattr(choose.memory, "free_bytes", lambda: 10**8)
+    capsys.readouterr()
+    assert finetune(place, run="tight") == 2
+    assert "config.batch=64 in config.accum_steps=1 parts needs 1.0 GB" in one_line(capsys)
+    assert not (place / "tight" / "config.json").exists()
 
 
 def test_flags_are_written_and_what_follows_from_them_follows(place, instant):
@@ -162,6 +182,7 @@ def test_flags_are_written_and_what_follows_from_them_follows(place, instant):
         (["--minutes=0.1"], "--minutes=0.1: 2 steps of 2 s; give at least 0.83 minutes"),
         (["--minutes=5", "--config.epochs=3"], "--minutes=5 and --config.epochs: give one"),
         (["--config.batch=33"], "config.batch=33"),
+        (["--config.dataset=digits"], "--config.dataset: is said by FOLDER"),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(place, instant, flags, words, capsys):

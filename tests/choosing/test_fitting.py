@@ -63,7 +63,7 @@ def test_where_not_known_what_is_free_nothing_is_divided(experiment):
 
 def test_parts_that_are_asked_for_are_taken_or_refused(experiment, whole):
     assert fitting.fitted(experiment, free_for(whole.bytes), parts=2).accum_steps == 2
-    words = r"config\.batch=32 in config\.accum_steps=2 parts needs .* raise accum_steps"
+    words = r"config\.batch=32 in config\.accum_steps=2 parts needs .* raise accum_steps$"
     with pytest.raises(ConfigError, match=words):
         fitting.fitted(experiment, free_for(0.1 * whole.bytes), parts=2)
 

@@ -16,6 +16,7 @@ from vit_jax.finetune import settled
 from vit_jax.recipes import apply_flags, merge, set_by_flags
 
 _LENGTHS = ("total_steps", "epochs")
+_ELSEWHERE = {"dataset": "FOLDER", "model_or_filename": "--model", "pretrained_dir": "--model"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +110,29 @@ def choose(
       CheckpointError: no such weights.
     """
     given = set_by_flags(overrides)
+    for key, where in _ELSEWHERE.items():
+        if key in given:
+            raise ConfigError(f"--config.{key}: is said by {where}; give it there alone")
     if minutes is not None and (both := [key for key in _LENGTHS if key in given]):
         raise ConfigError(f"--minutes={minutes:g} and --config.{both[0]}: give one of the two")
     devices = find_devices()
-    weights = find_weights(given.get("model_or_filename") or model_or_default(model, devices))
+    weights = find_weights(model_or_default(model, devices))
     known = Known(facts, weights, devices, given, minutes)
     measured = _measured(known, overrides)
     choices = choices_of(known, measured)
     _check_steps(known, measured, choices)
     return Chosen(_config(choices, overrides), tuple(choices), known, measured)
+
+
+def check_fits(config: Config) -> None:
+    """Compiles the step of a recipe that somebody has edited, and asks whether it fits.
+
+    Raises:
+      ConfigError: the devices have too little memory.
+      ConfigError, DataError, CheckpointError: as `train`.
+    """
+    experiment = build(settled(config))
+    fitting.fitted(experiment, memory.free_bytes(), parts=config.accum_steps)
 
 
 def _measured(known: Known, overrides: Sequence[str]) -> Measured:

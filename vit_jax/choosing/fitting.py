@@ -86,7 +86,7 @@ def fitted(experiment: Experiment, free: int | None, *, parts: int | None = None
     if parts is not None:
         raise ConfigError(
             f"config.batch={experiment.config.batch} in config.accum_steps={parts} parts needs "
-            f"{_room(program.bytes, free)}; raise accum_steps, or leave it out to have it chosen"
+            f"{_room(program.bytes, free)}; raise accum_steps"
         )
     options = _parts(experiment)
     smallest = step_of(experiment, options[-1]) if options[-1] > 1 else program

@@ -1,7 +1,8 @@
 """The recipe that lies in a workdir already: chosen anew, used as it is, or refused.
 
 Nothing is ever lost: a recipe is written over only as long as no run has begun with it and nobody
-has edited it. From then on it decides, and flags that say otherwise are refused.
+has edited it, and then only if something is asked for. Else it decides, and flags that say otherwise
+are refused.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,12 @@ def default_workdir(folder: str) -> str:
 
 
 def recipe_in_use(
-    place: Workdir, folder: str, model: str | None, overrides: Sequence[str]
+    place: Workdir,
+    folder: str,
+    model: str | None,
+    overrides: Sequence[str],
+    *,
+    replan: bool = False,
 ) -> Config | None:
     """Returns the settings of the recipe in a workdir, if it decides; None to choose anew.
 
@@ -30,6 +36,7 @@ def recipe_in_use(
       folder: of the images.
       model: weights that are asked for; None for whatever the recipe names.
       overrides: `--config.key=value` flags.
+      replan: whether a plan or a time is asked for.
 
     Raises:
       ConfigError: the workdir holds a run of something else, or the recipe says other than the
@@ -46,7 +53,8 @@ def recipe_in_use(
                 f"--workdir={place.given}"
             )
         return None
-    if not begun and is_as_chosen(recipe.read_text()):
+    asks = replan or model is not None or bool(overrides)
+    if asks and not begun and is_as_chosen(recipe.read_text()):
         return None
     config = load_config(recipe)
     _check_flags(place, config, folder, model)

@@ -72,7 +72,7 @@ def resolution(facts: Facts, weights: Weights, devices: Devices) -> Choice:
     """Pixels: officially 384, where photographs have as many and the devices are fast."""
     larger = OFFICIAL_SIZE // weights.patch * weights.patch
     if not weights.any_size:
-        why = "the only size of these weights: a Mixer knows no other"
+        why = "the only size that these weights know"
     elif larger <= weights.size:
         why = "the size the weights were trained at"
     elif facts.side < OFFICIAL_SIZE:

@@ -43,13 +43,14 @@ def _finetune(options: argparse.Namespace, overrides: list[str]) -> int:
 
     facts = read_facts(options.folder)
     place = Workdir(options.workdir or default_workdir(options.folder))
-    config = recipe_in_use(place, facts.folder, options.model, overrides)
+    replan = options.plan or options.minutes is not None
+    config = recipe_in_use(place, facts.folder, options.model, overrides, replan=replan)
     from vit_jax import compile_cache
 
     compile_cache.enable()
     recipe = f"{place.given}/{NAME}"
     if config is not None:
-        print(f"recipe      {recipe}: decides, as it lies there")
+        _use(config, place, recipe)
     else:
         config = _chosen(options, overrides, facts, place)
         print(f"recipe      {recipe}")
@@ -64,16 +65,23 @@ def _finetune(options: argparse.Namespace, overrides: list[str]) -> int:
         return train(config, place.given).exit_code
 
 
+def _use(config: Any, place: Any, recipe: str) -> None:
+    """Says that a recipe that lies there decides, --minutes and all; its first run must fit."""
+    print(f"recipe      {recipe}: decides, as it lies there")
+    if not place.config.exists():
+        from vit_jax.choosing.choose import check_fits
+
+        check_fits(config)
+
+
 def _chosen(options: argparse.Namespace, overrides: list[str], facts: Any, place: Any) -> Any:
     """Chooses the settings, shows them, and returns them as the recipe says them."""
     from vit_jax.choosing.choose import choose
     from vit_jax.choosing.recipe_file import write_recipe
     from vit_jax.choosing.table import print_chosen
     from vit_jax.recipes import load_config
-    from vit_jax.signals import StopSignals
 
-    with StopSignals():
-        chosen = choose(facts, options.model, options.minutes, overrides)
+    chosen = choose(facts, options.model, options.minutes, overrides)
     print_chosen(chosen)
     return load_config(write_recipe(place, chosen.choices, chosen.found))
 
