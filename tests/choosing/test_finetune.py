@@ -16,6 +16,7 @@ from vit_jax.recipes import load_config
 from vit_jax.workdir import Workdir
 
 SHORT = ["--config.total_steps=4", "--config.report=False"]
+SHORT += ["--config.eval_every=4", "--config.checkpoint_every=4"]
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,11 @@ def test_the_same_command_again_goes_on_with_the_run(trained, place, capsys):
     said = capsys.readouterr().out
     assert "decides, as it lies there" in said
     assert "resuming after step 4" in said
-    assert main(["finetune", str(place / "photos"), f"--workdir={trained}"]) == 0  # no flags needed
     assert (trained / NAME).read_text() == before
+    assert recipe_in_use(Workdir(trained), str(place / "photos"), None, []) is not None  # no flags
 
 
+@pytest.mark.slow  # a second whole run
 def test_the_recipe_gives_the_same_numbers_elsewhere(trained, place):
     again = place / "again"
     assert main(["train", f"--config={trained / NAME}", f"--workdir={again}"]) == 0

@@ -1,8 +1,8 @@
 """The recipe that lies in a workdir already: chosen anew, used as it is, or refused.
 
 Nothing is ever lost: a recipe is written over only as long as no run has begun with it and nobody
-has edited it, and then only if something is asked for. Else it decides, and flags that say otherwise
-are refused.
+has edited it, and then only if something is asked for. Else it decides, and flags that say
+otherwise are refused.
 """
 
 from collections.abc import Sequence
