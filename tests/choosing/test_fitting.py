@@ -127,7 +127,7 @@ def test_the_figure_is_what_a_process_then_grows_by(tmp_path):
     assert done.returncode == 0, done.stderr
     said, grown = json.loads(done.stdout.splitlines()[-1])
     assert said > 2e8  # beside it all else is small
-    assert grown == pytest.approx(said, rel=0.25)
+    assert 0.9 * said < grown < said / fitting.USABLE["cpu"]  # what is kept free suffices
 
 
 def test_free_memory_is_that_of_the_host_or_of_its_container(tmp_path):
