@@ -54,7 +54,7 @@ def recipe_in_use(
             )
         return None
     asks = replan or model is not None or bool(overrides)
-    if asks and not begun and is_as_chosen(recipe.read_text()):
+    if asks and not begun and is_as_chosen(recipe.read_text("utf-8", "replace")):
         return None
     config = load_config(recipe)
     _check_flags(place, config, folder, model)
