@@ -29,7 +29,7 @@ FLOORS = (
     ),
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),
-        *("export", "prediction", "demo"),
+        *("export", "prediction", "demo", "choosing"),
         *("listing", "inspection", "inspection_table", "verification", "divergence"),
     ),
     ("commands", "main", "__init__"),

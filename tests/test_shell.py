@@ -64,6 +64,8 @@ MISTAKES = [
     *(["evaluate"], ["evaluate", "--workdir=missing"], ["evaluate", "--workdr=x"]),
     *(["predict", "--checkpoint=x"], ["predict", "--checkpoint=x", "a", "--json", "--csv"]),
     ["predict", "--checkpoint=x", "a", "--features=a.txt"],
+    *(["finetune"], ["finetune", "no_such_folder"], ["finetune", "vit_jax", "--minutes=0"]),
+    *(["finetune", "configs"], ["finetune", "photos", "--workdr=x"]),
     *(["convert", "a", "b", "--to=tim"], ["convert", "a", "b", "--to=timm", "--private"]),
     *(["export", "a", "--to=onx"], ["export", "a", "--to=safetensors", "--preprocess=inside"]),
     *(["demo"], ["demo", "a", "--top=0"], ["demo", "a", "--port=70000"]),

@@ -5,7 +5,6 @@ dict) of the settings it changes. It is laid over the defaults of `vit_jax.confi
 `--config.key=value` flags over both. The `config.json` of a run is a recipe too.
 """
 
-import importlib.util
 import json
 import logging
 import re
@@ -46,7 +45,7 @@ def load_config(spec: str | Path, overrides: Sequence[str] = ()) -> Config:
       ConfigError: the file, a key, a type or a value is wrong; one line with the remedy.
     """
     config = merge(default_config(), _read(str(spec)), origin=str(spec))
-    _apply_flags(config, overrides)
+    apply_flags(config, overrides)
     validate(config)
     return config.lock()
 
@@ -96,11 +95,10 @@ def _call_recipe(recipe: ModuleType, arg: str | None) -> Mapping[str, Any] | Con
 
 
 def _import(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"vit_jax_recipe_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Runs a recipe from its text: a compiled copy beside it might be that of an older one."""
+    module = ModuleType(f"vit_jax_recipe_{file.stem}")
+    module.__file__ = str(file)
+    exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
     return module
 
 
@@ -146,7 +144,19 @@ def _assign(config: Config, path: str, value: Any, origin: str) -> None:
         ) from error
 
 
-def _apply_flags(config: Config, overrides: Sequence[str]) -> None:
+def set_by_flags(overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns {"pp.crop": 384, …} of what `--config.key=value` flags say.
+
+    Raises:
+      ConfigError: a flag with a wrong name, or a value of another type.
+    """
+    config = default_config()
+    apply_flags(config, overrides)
+    values = flatten(config)
+    return {path: values[path] for path in _by_setting(overrides)}
+
+
+def apply_flags(config: Config, overrides: Sequence[str]) -> None:
     """Lets ml_collections parse each `--config.key=value` by the type of its setting."""
     flags_of = _by_setting(overrides)
     for either, other in (_EITHER, _EITHER[::-1]):

@@ -98,7 +98,7 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
     compiled = work.program.lower(*shapes).compile()
     held, counter = memory.peak_bytes(), "device"
     if held is None:
-        held, counter = _bytes_of_program(compiled), "compiled program"
+        held, counter = memory.bytes_of_program(compiled), "compiled program"
     rate = work.images * len(times) / sum(times)
     size = experiment.preprocess.size
     flops = work.forward_passes * summarize(experiment.model, size).flops
@@ -152,10 +152,3 @@ def print_titled(what: dict[str, str], rows: rich.table.Table) -> None:
     out = console()
     out.print(", ".join(what.values()), soft_wrap=True)
     out.print(rows)
-
-
-def _bytes_of_program(compiled: Any) -> int:
-    """Returns the memory of one device that a compiled program needs; donated counts once."""
-    use = compiled.memory_analysis()
-    held = use.argument_size_in_bytes + use.output_size_in_bytes - use.alias_size_in_bytes
-    return held + use.temp_size_in_bytes + use.generated_code_size_in_bytes

@@ -7,6 +7,7 @@ from vit_jax.commands.completion import COMPLETION
 from vit_jax.commands.data import PACK
 from vit_jax.commands.demo import DEMO
 from vit_jax.commands.export import EXPORT
+from vit_jax.commands.finetune import FINETUNE
 from vit_jax.commands.pictures import REPORT, VISUALIZE
 from vit_jax.commands.predict import PREDICT
 from vit_jax.commands.runs import EVALUATE, TRAIN
@@ -16,7 +17,7 @@ from vit_jax.commands.weights import CONVERT, INSPECT, MODELS
 __all__ = ["COMMANDS", "Command"]
 
 COMMANDS = (
-    *(TRAIN, EVALUATE, ZEROSHOT, RETRIEVE, REPORT, VERIFY, DIFF),
+    *(FINETUNE, TRAIN, EVALUATE, ZEROSHOT, RETRIEVE, REPORT, VERIFY, DIFF),
     *(PREDICT, VISUALIZE, DEMO, MODELS, INSPECT, CONVERT, EXPORT),
     *(PACK, BENCHMARK, COMPLETION),
 )

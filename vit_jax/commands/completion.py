@@ -7,7 +7,7 @@ from vit_jax.commands.command import Command
 # Every other import waits for its command: help and usage errors must be instant.
 
 _FILES = ("source", "target", "images", "config", "workdir", "workdirs", "checkpoint", "output")
-_FILES += ("features", "attention", "real")
+_FILES += ("features", "attention", "real", "folder")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

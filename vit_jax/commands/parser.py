@@ -9,7 +9,7 @@ from vit_jax import __version__
 from vit_jax.commands import COMMANDS
 from vit_jax.errors import ConfigError
 
-TAKE_SETTINGS = ("train", "benchmark")  # the commands with --config.KEY=VALUE flags
+TAKE_SETTINGS = ("train", "finetune", "benchmark")  # the commands with --config.KEY=VALUE flags
 
 _NARROWEST = 40  # columns, below which lines are left to the terminal to break
 

@@ -1,0 +1,202 @@
+"""A batch that fits: steps are compiled, and asked what they need, before anything is run.
+
+The compiler's figure for a step holds parameters, optimiser, gradients, activations and the batch.
+Where the whole batch does not fit, a small part of it is compiled too: two points give the line
+"fixed + for each image", and that the number of parts.
+"""
+
+import dataclasses
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax import memory
+from vit_jax.config import changed, flatten
+from vit_jax.data.sources import ArraySource
+from vit_jax.errors import ConfigError
+from vit_jax.experiment import Experiment, make_model, make_preprocess
+from vit_jax.mesh import batch_sharding, batch_shards, device_bytes
+from vit_jax.optim import make_optimizer, make_schedule
+from vit_jax.planning.plan import shapes_of_state
+from vit_jax.run import step_settings
+from vit_jax.step import compiled, make_train_step
+
+# Of what is free; the rest is for what the compiler does not count. A process on a CPU was measured
+# to grow by a sixth to a quarter more than its figure, and the decoder and other programs need
+# room; an accelerator's kernels have workspace of their own.
+USABLE = {"cpu": 0.7}
+_USABLE_ELSEWHERE = 0.9
+_TIMED = 2
+# What to try where one image is too much, in the order of what it costs the result.
+_REMEDIES: tuple[tuple[str, Any], ...] = (
+    ("model.transformer.remat", "nothing_saveable"),
+    ("pp.crop", 224),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled training step.
+
+    Attributes:
+      call: `state, metrics = call(state, batch)`.
+      arguments: shape, dtype and sharding of both.
+      bytes: what it needs on each device, with the batches that are prepared ahead.
+    """
+
+    call: Any
+    arguments: Any
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A batch in parts that fit.
+
+    Attributes:
+      accum_steps: the parts.
+      program: the step of the run.
+      free: bytes of a device; None where not known, and then nothing is divided.
+      compiled: programs that had to be compiled to find it.
+    """
+
+    accum_steps: int
+    program: Program
+    free: int | None
+    compiled: int
+
+
+def fitted(experiment: Experiment, free: int | None, *, parts: int | None = None) -> Fit:
+    """Returns the fewest parts of the batch that fit into the memory of a device.
+
+    Args:
+      experiment: of the run, with a batch that its devices can share.
+      free: bytes of a device that are free.
+      parts: `accum_steps` that are asked for; None chooses them.
+
+    Raises:
+      ConfigError: not one image for each device fits; or these parts do not.
+    """
+    start = parts or 1
+    program = step_of(experiment, start)
+    if free is None or program.bytes <= usable(free):
+        return Fit(start, program, free, 1)
+    if parts is not None:
+        raise ConfigError(
+            f"config.batch={experiment.config.batch} in config.accum_steps={parts} parts needs "
+            f"{_room(program.bytes, free)}; raise accum_steps"
+        )
+    options = _parts(experiment)
+    smallest = step_of(experiment, options[-1]) if options[-1] > 1 else program
+    if smallest.bytes > usable(free):
+        raise ConfigError(_what_would_fit(experiment, smallest.bytes, free))
+    first, made = _by_line(experiment, program, smallest, usable(free)), 2
+    for count in options[options.index(first) :]:
+        chosen = smallest if count == options[-1] else step_of(experiment, count)
+        made += chosen is not smallest
+        if chosen.bytes <= usable(free):
+            return Fit(count, chosen, free, made)
+    raise AssertionError("the smallest part fits")
+
+
+def usable(free: int) -> float | int:
+    """Returns how many of the free bytes of a device a step may take."""
+    return USABLE.get(jax.default_backend(), _USABLE_ELSEWHERE) * free
+
+
+def _parts(experiment: Experiment) -> list[int]:
+    """Returns the numbers of equal parts that the devices can share, ascending."""
+    size, shards = experiment.config.batch, batch_shards(experiment.mesh)
+    return [n for n in range(1, size + 1) if size % n == 0 and size // n % shards == 0]
+
+
+def _by_line(experiment: Experiment, whole: Program, smallest: Program, room: float | int) -> int:
+    """Returns the fewest parts that a line through two programs lets fit.
+
+    Parts are summed: from two on there is a second copy of the gradients, which the whole lacks.
+    """
+    options, size = _parts(experiment), experiment.config.batch
+    sums = device_bytes(smallest.arguments[0].params)
+    small = size // options[-1]
+    each = max(whole.bytes + sums - smallest.bytes, 0) / max(size - small, 1)
+    fits = (n for n in options[1:] if smallest.bytes + each * (size / n - small) <= room)
+    return next(fits, options[-1])
+
+
+def step_of(experiment: Experiment, parts: int) -> Program:
+    """Compiles the training step that the run takes, its batch in so many parts; runs nothing."""
+    config = changed(experiment.config, {"accum_steps": parts})
+    experiment = dataclasses.replace(experiment, config=config)
+    total, warmup = experiment.total_steps, config.warmup_steps
+    schedule = make_schedule(total, config.base_lr, config.decay_type, warmup)
+    optimizer = make_optimizer(config, schedule)
+    state = shapes_of_state(config, experiment.model, experiment.mesh)
+    step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
+    batch = _batch(experiment)
+    jitted: Any = compiled(step, experiment.mesh, state)
+    call = jitted.lower(state, batch).compile()
+    ahead = config.prefetch * device_bytes(batch)
+    return Program(call, (state, batch), memory.bytes_of_program(call) + ahead)
+
+
+def _batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a batch of training, as the feed makes it."""
+    source, count = experiment.train.source, experiment.config.batch
+    size = experiment.preprocess.size
+    if experiment.train.resident and isinstance(source, ArraySource):
+        size = source.images.shape[1:3]
+    one = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(experiment.mesh))
+    rows = {name: one((count,), jnp.int32) for name in ("label", "epoch", "index")}
+    return {"image": one((count, *size, 3), jnp.uint8), **rows}
+
+
+def seconds_of(program: Program) -> float | int:
+    """Returns the seconds of a step, its batch on the devices: the faster of two, after a first."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, program.arguments)
+
+    def zeros() -> Any:
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), program.arguments)
+
+    state, batch = jax.jit(zeros, out_shardings=shardings)()
+    found = []
+    for _ in range(1 + _TIMED):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(program.call(state, batch))
+        found.append(time.perf_counter() - start)
+    return min(found[1:])
+
+
+def _what_would_fit(experiment: Experiment, needed: int, free: int) -> str:
+    """Returns what to say where one image a device is too much: the least that would help."""
+    config = experiment.config
+    size = f"one image of {config.pp.crop} px on each device"
+    for flag, value in _REMEDIES:
+        if flatten(config).get(flag) == value or (flag == "pp.crop" and config.pp.crop <= value):
+            continue
+        smaller = _altered(experiment, {flag: value})
+        found = step_of(smaller, _parts(smaller)[-1]).bytes
+        if found <= usable(free):
+            return (
+                f"{size} needs {_room(needed, free)}; --config.{flag}={value} would fit, with "
+                f"{memory.shown(found)}"
+            )
+    return f"{size} needs {_room(needed, free)}; give a smaller --model, such as vit_ti16"
+
+
+def _altered(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
+    config = changed(experiment.config, changes)
+    model = make_model(config, len(experiment.class_names))
+    return dataclasses.replace(
+        experiment, config=config, model=model, preprocess=make_preprocess(config)
+    )
+
+
+def _room(needed: int, free: int) -> str:
+    share = usable(free) / free
+    return (
+        f"{memory.shown(needed)}, and {share:.0%} of the {memory.shown(free)} that are free on it "
+        f"are {memory.shown(usable(free))}"
+    )
