@@ -62,7 +62,8 @@ def _pictures_by_cell(notebook: nbformat.NotebookNode) -> dict[str, int]:
 def test_a_pretrained_model_tells_cats_from_dogs(execute):
     found, difference = execute(
         PREDICT,
-        "([(Path(one.path).parent.name, one.indices[0]) for one in predictions], float(difference))",
+        "([(Path(one.path).parent.name, one.indices[0]) for one in predictions],"
+        " float(difference))",
         WEIGHTS=str(shared("pretrained", "deit_tiny")),
         PHOTOS=str(shared("data", "cats_dogs", "test")),
     )
@@ -74,7 +75,7 @@ def test_a_pretrained_model_tells_cats_from_dogs(execute):
 
 @runs
 def test_fine_tuning_learns_two_classes(execute):
-    flags = ["epochs=3", "batch=8", "pp.crop=96", "base_lr=0.003", "report=false"]
+    flags = ["total_steps=8", "batch=16", "warmup_steps=1", "pp.crop=160", "report=false"]
     accuracy, names, counted = execute(
         FINE_TUNE,
         "(result.scores['accuracy'], list(names), int(counts.sum()))",
