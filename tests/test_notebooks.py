@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom on small real data, and lie here as they should."""
 
 import ast
+import copy
 import json
 import re
 import sys
@@ -75,7 +76,7 @@ def test_a_pretrained_model_tells_cats_from_dogs(execute):
 
 @runs
 def test_fine_tuning_learns_two_classes(execute):
-    flags = ["total_steps=8", "batch=16", "warmup_steps=1", "pp.crop=160", "report=false"]
+    flags = ["total_steps=6", "batch=16", "warmup_steps=1", "report=false"]
     accuracy, names, counted = execute(
         FINE_TUNE,
         "(result.scores['accuracy'], list(names), int(counts.sum()))",
@@ -85,7 +86,7 @@ def test_fine_tuning_learns_two_classes(execute):
     )
     assert names == ["cats", "dogs"]
     assert counted == 30
-    assert accuracy >= 0.7  # 50 % by chance; 70 % or more of 30 in one of 50 tries
+    assert accuracy >= 0.8  # 50 % by chance, which gives 24 of 30 in one of 1,400 tries
 
 
 @runs
@@ -119,7 +120,7 @@ def test_every_format_gives_the_same_logits_and_the_same_bits(execute):
 
 @runs
 def test_a_compact_vit_learns_the_digits(execute):
-    accuracy, pool = execute(COMPACT, "(result.scores['accuracy'], config.model.pool)", EPOCHS=8)
+    accuracy, pool = execute(COMPACT, "(result.scores['accuracy'], config.model.pool)", EPOCHS=15)
     assert pool == "sequence"
     assert accuracy >= 0.8  # 10 % by chance
 
@@ -179,7 +180,7 @@ def test_a_parameter_that_a_notebook_does_not_have_is_refused():
 
 def test_what_is_printed_goes_and_pictures_stay():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", id="one")])
-    executed = nbformat.from_dict(notebook)
+    executed = copy.deepcopy(notebook)
     png = refresh.read(NOTEBOOKS[COMPACT]).cells
     picture = next(cell.outputs[0].data for cell in png if cell.get("outputs"))
     executed.cells[0].execution_count = 3
