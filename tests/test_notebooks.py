@@ -13,6 +13,7 @@ import pytest
 
 from notebooks import refresh
 from tests.golden import REPOSITORY, shared
+from vit_jax.checkpoints.catalogue import published
 
 NOTEBOOKS = {path.stem: path for path in sorted((REPOSITORY / "notebooks").glob("*.ipynb"))}
 PREDICT, FINE_TUNE, SEES, CONVERT, COMPACT = (
@@ -70,7 +71,7 @@ def test_a_pretrained_model_tells_cats_from_dogs(execute):
     )
     kinds = {"cats": CATS, "dogs": DOGS}
     assert len(found) == 30
-    assert sum(index in kinds[kind] for kind, index in found) >= 24
+    assert sum(index in kinds[kind] for kind, index in found) >= 20  # 23; by chance, 2
     assert difference < 1e-5
 
 
@@ -114,7 +115,7 @@ def test_every_format_gives_the_same_logits_and_the_same_bits(execute):
     assert len(differences) == 4
     assert max(differences.values()) < 1e-6
     assert all(max(row) > 3 for row in logits)  # of a trained model, not zeros
-    assert len(same) == 152
+    assert len(same) == 200
     assert all(same.values())
 
 
@@ -170,6 +171,16 @@ def test_only_names_of_the_facade_are_used():
             used = re.findall(r"^[^#]*\bvit_jax\.(\w+)\(", cell.source, flags=re.MULTILINE)
             if cell.cell_type == "code":
                 assert {*used} <= {*vit_jax.__all__}, f"{path.name}: {used}"
+
+
+@pytest.mark.parametrize("name", [PREDICT, FINE_TUNE, SEES, CONVERT])
+def test_its_own_weights_are_published(name):
+    """They are those of the shared folder: what runs here is what a newcomer runs."""
+    (cell,) = (c for c in refresh.read(NOTEBOOKS[name]).cells if "tags" in c.metadata)
+    found = re.search(r'^WEIGHTS = "(.+?)"', cell.source, flags=re.MULTILINE)
+    assert found is not None
+    weights = published(found[1])
+    assert (weights.architecture, weights.image_size) == ("ViT-Ti_16", 224)
 
 
 def test_a_parameter_that_a_notebook_does_not_have_is_refused():
