@@ -1,6 +1,8 @@
 """Vision Transformers in JAX: official models, trained, resumed, evaluated.
 
-Names are imported when first used, so that `import vit_jax` costs next to nothing.
+Names are imported when first used, so that `import vit_jax` costs next to nothing. For use from
+Python are also `vit_jax.train.train`, `vit_jax.predict`, `vit_jax.visualize.visualize` and
+`vit_jax.models`; all else may change.
 """
 
 import importlib
@@ -14,9 +16,10 @@ if TYPE_CHECKING:
     from vit_jax.models.zoo import create_model, list_models
     from vit_jax.pretrained import load_pretrained, load_run
     from vit_jax.recipes import load_config
-    from vit_jax.release import push_to_hub, save_pretrained
+    from vit_jax.release import convert, push_to_hub, save_pretrained
 
 _HOMES = {
+    "convert": "vit_jax.release",
     "create_model": "vit_jax.models.zoo",
     "from_arrays": "vit_jax.data.arrays",
     "list_models": "vit_jax.models.zoo",
@@ -29,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "convert",
     "create_model",
     "from_arrays",
     "list_models",
