@@ -8,7 +8,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from vit_jax import __version__
+from vit_jax import __version__  # noqa: E402  found where this file lies
 
 project = "vit_jax"
 author = "the authors of vit_jax"

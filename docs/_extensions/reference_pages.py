@@ -97,7 +97,7 @@ def _parameters(name: str, size: int) -> int:
     from vit_jax.models.zoo import create_model
 
     model = create_model(name)
-    if "scan_blocks" in {field for field in vars(model)}:
+    if "scan_blocks" in vars(model):
         model = create_model(name, scan_blocks=True)
     shapes = jax.eval_shape(model.init, jax.random.key(0), *example_inputs(model, (size, size)))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))

@@ -1,0 +1,76 @@
+"""What is changed in the commands of the pages, so that all of them run within minutes.
+
+One table, and no other place: whoever reads that "every command is run" reads here how.
+"""
+
+import re
+
+# Flags that a command gets after its own.
+SHORT = {
+    "train": [
+        "--config.total_steps=2", "--config.warmup_steps=1", "--config.batch=16",
+        "--config.batch_eval=16", "--config.eval_every=2", "--config.checkpoint_every=2",
+        "--config.progress_every=1", "--config.report=False", "--config.accum_steps=1",
+    ],
+    "benchmark": [
+        "--config.batch=8", "--config.accum_steps=1", "--seconds=0.1",
+    ],
+}  # fmt: skip
+# Left as the page has them, where it has them.
+KEPT = ("--config.report", "--seconds")
+SMALL = [
+    "--config.model.hidden_size=16", "--config.model.transformer.num_layers=1",
+    "--config.model.transformer.num_heads=2", "--config.model.transformer.mlp_dim=16",
+]  # fmt: skip
+FROM_SCRATCH = ("digits", "folder", "compact_cifar", "cats_dogs", "gated_convstem")
+SMALL_TEXT = [
+    "--config.text.hidden_size=16", "--config.text.num_layers=1", "--config.text.num_heads=2",
+    "--config.text.mlp_dim=16",
+]  # fmt: skip
+# Commands with one of these in them are parsed, wherever they stand, and never run.
+NEVER = (
+    *("pip install", "pytest", "sphinx-build", "git clone", "hf auth", "--push-to-hub"),
+    *("sbatch", "srun", "gcloud", "kubectl", "--coordinator", "--distributed"),
+)
+# Exit codes that are no failure: `diff` ends with 1 where runs differ.
+ENDS = {"diff": (0, 1)}
+# Runs that a page takes for granted, made beforehand.
+GRANTED = {
+    "runs/digits": "train --config=digits --workdir=runs/digits",
+    "runs/photos": "train --config=finetune:vit_ti16,PHOTOS --workdir=runs/photos",
+    "runs/scratch": "train --config=folder:PHOTOS --workdir=runs/scratch",
+    **{
+        f"runs/{name}": f"train --config=digits --workdir=runs/{name} --config.seed={name[-1]}"
+        for name in ("a_seed0", "a_seed1", "b_seed0")
+    },
+}
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Returns the flags that a command gets besides its own."""
+    said = " ".join(words)
+    flags = [
+        flag
+        for flag in SHORT.get(words[0], ())
+        if not any(kept in said and flag.startswith(kept) for kept in KEPT)
+        and not (flag.startswith("--seconds") and "plan" in words)
+    ]
+    if flags and "--config.epochs=" in said:
+        flags.append("--config.epochs=None")  # the steps count
+    recipe = re.search(r"--config=(?:configs/)?([\w.]+?)(?:\.py)?(?=[:\s]|$)", said)
+    if flags and recipe and recipe[1] in FROM_SCRATCH:
+        flags += SMALL
+    if flags and recipe and recipe[1] == "lit":
+        flags += SMALL_TEXT
+    return flags
+
+
+def made_beforehand(text: str) -> list[str]:
+    """Returns the commands that make what a page takes for granted."""
+    joined = re.sub(r"\\\n\s*", "", text)
+    own = " ".join(line for line in joined.splitlines() if "vit_jax train" in line)
+    return [
+        command
+        for name, command in GRANTED.items()
+        if name in text and f"--workdir={name}" not in own
+    ]
