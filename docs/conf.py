@@ -16,7 +16,7 @@ copyright = "the authors of vit_jax, Apache-2.0"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference_pages"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "pictures/README.md"]
 default_role = "literal"  # `name` in a docstring
 
 myst_heading_anchors = 3

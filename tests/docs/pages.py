@@ -68,3 +68,17 @@ def commands(text: str) -> Iterator[str]:
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             yield line.strip()
+
+
+def missing_files(tree: str) -> list[str]:
+    """Returns what an annotated tree names and the repository does not have.
+
+    A name that ends in .py may stand anywhere in the package; what begins a line lies at the top, or,
+    where it is indented, in the package.
+    """
+    names = re.findall(r"[\w/]+\.py", tree)
+    missing = [name for name in names if not list((REPOSITORY / "vit_jax").rglob(name))]
+    for indent, folder in re.findall(r"^( *)([\w/]+)/(?=\s)", tree, flags=re.MULTILINE):
+        place = REPOSITORY / "vit_jax" if indent else REPOSITORY
+        missing += [] if (place / folder).is_dir() else [folder]
+    return missing

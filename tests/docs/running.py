@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.docs.pages import Block, commands
-from tests.docs.shortening import ENDS, NEVER, shortened
+from tests.docs.pages import Block, commands, missing_files
+from tests.docs.shortening import ENDS, never_run, shortened
 from tests.golden import REPOSITORY
 from vit_jax.commands.parser import TAKE_SETTINGS, flags_of, make_parser
 from vit_jax.main import main
@@ -37,7 +37,7 @@ class Page:
     def check(self, block: Block) -> None:
         """Runs a block, or checks it as its mark says; one of an unknown kind is an error."""
         kinds = {"sh": self._shell, "python": self._python, "text": self._output}
-        kinds |= {"json": lambda one: json.loads(one.text)}
+        kinds |= {"json": lambda one: json.loads(one.text), "": self._tree}
         assert block.language in kinds, f"{block.where}: nothing checks {block.language!r} blocks"
         kinds[block.language](block)
         self._printed += self._read()
@@ -48,7 +48,7 @@ class Page:
             return
         wanted = (int(block.mark.removeprefix("exit ")),) if block.mark else None
         for command in commands(block.text):
-            if any(word in command for word in NEVER):
+            if never_run(command):
                 parse_shell(command)
                 continue
             code = self._run(command)
@@ -86,6 +86,10 @@ class Page:
             assert re.search(pattern, " ".join(self._printed.split())), (
                 f"{block.where}: was not printed: {line}\n{self._printed[-3000:]}"
             )
+
+    def _tree(self, block: Block) -> None:
+        """A block of no language is a tree of files."""
+        assert missing_files(block.text) == [], block.where
 
 
 def called(arguments: list[str]) -> int:

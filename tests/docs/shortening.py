@@ -3,6 +3,7 @@
 One table, and no other place: whoever reads that "every command is run" reads here how.
 """
 
+import importlib.util
 import re
 
 # Flags that a command gets after its own.
@@ -32,6 +33,8 @@ NEVER = (
     *("pip install", "pytest", "sphinx-build", "git clone", "hf auth", "--push-to-hub"),
     *("sbatch", "srun", "gcloud", "kubectl", "--coordinator", "--distributed"),
 )
+# Parsed where the extra is not installed.
+EXTRAS = {"trackers=tensorboard": "tensorboardX", "configs/lit.py": "tokenizers"}
 # Exit codes that are no failure: `diff` ends with 1 where runs differ.
 ENDS = {"diff": (0, 1)}
 # Runs that a page takes for granted, made beforehand.
@@ -53,8 +56,9 @@ def shortened(words: list[str]) -> list[str]:
         flag
         for flag in SHORT.get(words[0], ())
         if not any(kept in said and flag.startswith(kept) for kept in KEPT)
-        and not (flag.startswith("--seconds") and "plan" in words)
     ]
+    if words[:2] == ["benchmark", "plan"]:
+        return []  # computes on paper
     if flags and "--config.epochs=" in said:
         flags.append("--config.epochs=None")  # the steps count
     recipe = re.search(r"--config=(?:configs/)?([\w.]+?)(?:\.py)?(?=[:\s]|$)", said)
@@ -63,6 +67,12 @@ def shortened(words: list[str]) -> list[str]:
     if flags and recipe and recipe[1] == "lit":
         flags += SMALL_TEXT
     return flags
+
+
+def never_run(command: str) -> bool:
+    """Whether a command is to be parsed and not run."""
+    lacking = [word for word, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
+    return any(word in command for word in (*NEVER, *lacking))
 
 
 def made_beforehand(text: str) -> list[str]:
