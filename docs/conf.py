@@ -17,6 +17,7 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference_pages"]
 exclude_patterns = ["_build", "pictures/README.md"]
+smartquotes = False  # quotes are to be copied as they are
 default_role = "literal"  # `name` in a docstring
 
 myst_heading_anchors = 3

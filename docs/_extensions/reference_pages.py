@@ -34,23 +34,23 @@ def settings() -> str:
     rooms |= {"Images with texts": TEXTS, "Training, devices and the run": TRAINING}
     parts = [f"{len(KEYS)} settings."]
     for title, keys in rooms.items():
-        parts += [f"## {title}", _table(("setting", "default", "meaning"), map(_setting, keys))]
+        parts += [
+            f"## {title}",
+            _table(("setting", "default", "rule", "meaning"), map(_setting, keys)),
+        ]
     return "\n\n".join(parts)
 
 
-def _setting(path: str) -> tuple[str, str, str]:
+def _setting(path: str) -> tuple[str, ...]:
     from vit_jax.settings import FIXED, HARMLESS, KEYS
 
     key = KEYS[path]
     kind = f" ({key.kind.__name__})" if key.kind else ""
-    rule = f" *It {key.rule.text}.*" if key.rule else ""
-    resumed = ""
-    if path in HARMLESS:
-        resumed = " May differ when a run goes on."
+    rule = _words(key.rule.text) if key.rule else ""
+    resumed = " *May differ when a run goes on.*" if path in HARMLESS else ""
     if path in FIXED:
-        resumed = " Cannot change when a run goes on."
-    meaning = _words(key.meaning) + _words(rule) + resumed
-    return f"`{path}`", f"`{key.default!r}`{kind}", meaning
+        resumed = " *Cannot change when a run goes on.*"
+    return f"`{path}`", f"`{key.default!r}`{kind}", rule, _words(key.meaning) + resumed
 
 
 def models() -> str:
@@ -194,8 +194,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _words(text: str) -> str:
-    """Text of the code as Markdown takes it: on one line, its stars and braces as they are."""
-    return re.sub(r"(?<!\w)\*(?=[^ *]+$|/)", r"\\*", " ".join(text.split())) if text else ""
+    """Text of the code as Markdown takes it: on one line, its stars as they are."""
+    return _escaped(" ".join(text.split()))
 
 
 def _prose(text: str) -> str:

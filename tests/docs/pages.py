@@ -73,8 +73,8 @@ def commands(text: str) -> Iterator[str]:
 def missing_files(tree: str) -> list[str]:
     """Returns what an annotated tree names and the repository does not have.
 
-    A name that ends in .py may stand anywhere in the package; what begins a line lies at the top, or,
-    where it is indented, in the package.
+    A name that ends in .py may stand anywhere in the package; a folder that begins a line lies at
+    the top, or, where it is indented, in the package.
     """
     names = re.findall(r"[\w/]+\.py", tree)
     missing = [name for name in names if not list((REPOSITORY / "vit_jax").rglob(name))]
