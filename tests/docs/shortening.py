@@ -23,6 +23,11 @@ SMALL = [
     "--config.model.hidden_size=16", "--config.model.transformer.num_layers=1",
     "--config.model.transformer.num_heads=2", "--config.model.transformer.mlp_dim=16",
 ]  # fmt: skip
+# The official recipe names an architecture; the stand-in for its weights is another, and decides.
+STAND_IN = [
+    "--config.model.model_name=None", "--config.pretrained_dir=None",
+    "--config.model_or_filename=vit_b16",
+]  # fmt: skip
 FROM_SCRATCH = ("digits", "folder", "compact_cifar", "cats_dogs", "gated_convstem")
 SMALL_TEXT = [
     "--config.text.hidden_size=16", "--config.text.num_layers=1", "--config.text.num_heads=2",
@@ -51,22 +56,22 @@ GRANTED = {
 
 def shortened(words: list[str]) -> list[str]:
     """Returns the flags that a command gets besides its own."""
+    if words[0] not in SHORT:
+        return []
     said = " ".join(words)
-    flags = [
+    named = re.search(r"--config=(?:configs/)?([\w.]+?)(?:\.py)?(?=[:\s]|$)", said)
+    recipe = named[1] if named else ""
+    flags = STAND_IN * (recipe == "vit")
+    if words[1] == "plan":
+        return flags  # computes on paper, and at once
+    flags += [
         flag
-        for flag in SHORT.get(words[0], ())
+        for flag in SHORT[words[0]]
         if not any(kept in said and flag.startswith(kept) for kept in KEPT)
     ]
-    if words[:2] == ["benchmark", "plan"]:
-        return []  # computes on paper
-    if flags and "--config.epochs=" in said:
+    if "--config.epochs=" in said:
         flags.append("--config.epochs=None")  # the steps count
-    recipe = re.search(r"--config=(?:configs/)?([\w.]+?)(?:\.py)?(?=[:\s]|$)", said)
-    if flags and recipe and recipe[1] in FROM_SCRATCH:
-        flags += SMALL
-    if flags and recipe and recipe[1] == "lit":
-        flags += SMALL_TEXT
-    return flags
+    return flags + SMALL * (recipe in FROM_SCRATCH) + SMALL_TEXT * (recipe == "lit")
 
 
 def never_run(command: str) -> bool:
@@ -78,7 +83,8 @@ def never_run(command: str) -> bool:
 def made_beforehand(text: str) -> list[str]:
     """Returns the commands that make what a page takes for granted."""
     joined = re.sub(r"\\\n\s*", "", text)
-    own = " ".join(line for line in joined.splitlines() if "vit_jax train" in line)
+    trained = (line for line in joined.splitlines() if "vit_jax train" in line)
+    own = " ".join(line for line in trained if not never_run(line))
     return [
         command
         for name, command in GRANTED.items()
