@@ -56,17 +56,18 @@ GRANTED = {
 
 def shortened(words: list[str]) -> list[str]:
     """Returns the flags that a command gets besides its own."""
-    if words[0] not in SHORT:
+    name = "train" if words[0].startswith("--config") else words[0]  # the official command
+    if name not in SHORT:
         return []
     said = " ".join(words)
     named = re.search(r"--config=(?:configs/)?([\w.]+?)(?:\.py)?(?=[:\s]|$)", said)
     recipe = named[1] if named else ""
     flags = STAND_IN * (recipe == "vit")
-    if words[1] == "plan":
+    if words[:2] == ["benchmark", "plan"]:
         return flags  # computes on paper, and at once
     flags += [
         flag
-        for flag in SHORT[words[0]]
+        for flag in SHORT[name]
         if not any(kept in said and flag.startswith(kept) for kept in KEPT)
     ]
     if "--config.epochs=" in said:
