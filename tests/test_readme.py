@@ -1,4 +1,7 @@
-"""The README's commands do what it says. (Its test command is what `.ci/run` calls.)"""
+"""What the README promises of itself. (Its test command is what `.ci/run` calls.)
+
+That every command in it does what it says is for `tests/docs/test_snippets.py`.
+"""
 
 import json
 import os
@@ -9,13 +12,11 @@ import sys
 
 import pytest
 
-from tests.golden import REPOSITORY
-
-README = (REPOSITORY / "README.md").read_text()
+from tests.docs import pages
 
 
 def _shell_blocks() -> list[str]:
-    return re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    return [block.text for block in pages.blocks(pages.README) if block.language == "sh"]
 
 
 def test_it_opens_with_the_two_commands_on_one_line_each():
@@ -43,10 +44,8 @@ def test_first_command_trains_to_its_score(tmp_path):
 
 
 def test_tree_names_real_files():
-    block = re.search(r"## The house\n\n```\n(.*?)```", README, flags=re.DOTALL)
-    assert block is not None
-    for name in re.findall(r"[\w/]+\.py", block[1]):
-        assert list((REPOSITORY / "vit_jax").rglob(name)), name
+    (tree,) = (block.text for block in pages.blocks(pages.README) if block.language == "")
+    assert pages.missing_files(tree) == []
 
 
 def test_every_command_named_exists():

@@ -42,7 +42,9 @@ class Look:
 class Encoder1DBlock(nn.Module):
     """One pre-norm Transformer block: attention, then the MLP, each beside a residual.
 
-    Fields, beside the official ones:
+    Beside the official fields:
+
+    Fields:
       activation: the MLP's non-linearity; see `vit_jax.models.mlp.ACTIVATIONS`.
       mlp: "mlp" for the official MLP, "gated" for a `GatedMLP`.
       epsilon: that of both LayerNorms.
@@ -115,9 +117,11 @@ class Encoder1DBlock(nn.Module):
 class Encoder(nn.Module):
     """Position embeddings, `num_layers` blocks `encoderblock_i`, and a last LayerNorm.
 
-    The first six fields are official; `num_heads` may also be one number for each block. Beside
-    those of `Encoder1DBlock`, where `drop_path_rate` is the last block's and grows linearly from 0
-    in the first (arXiv:1603.09382, section 3):
+    The first six fields are official; `num_heads` may also be one number for each block. Those of
+    `Encoder1DBlock` follow, where `drop_path_rate` is the last block's and grows linearly from 0 in
+    the first (arXiv:1603.09382, section 3).
+
+    Fields:
       remat: a name of `REMAT`: what the backward pass keeps of a block; None for all it needs.
     """
 

@@ -102,6 +102,7 @@ class VisionTransformer(nn.Module):
           Float32 logits, b k, or b n k where the classifier keeps the tokens apart; without a head
           the features, b d or b n d, in `dtype`. If `outputs` names any, a pair of them and a
           dictionary:
+
             "attention": {layer: weights b h n n}, float32, rows sum to 1;
             "hidden_states": the tokens b n d before the first block, after it, after the second …;
             "patch_features": the encoded patches as a grid, b gh gw d;
