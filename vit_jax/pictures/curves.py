@@ -44,6 +44,7 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
         axes.set(title=name, xlabel="step", ylabel=unit)
         axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)  # there are no half steps
         for number, (key, label) in enumerate(series):
             points = [(r["step"], factor * r[key]) for r in flat if _known(r, key)]
             if points:
