@@ -14,7 +14,7 @@ FLOORS = (
     (
         *("errors", "grids", "trees", "fingerprint", "cache", "compile_cache", "memory"),
         *("processes", "ending", "watchdog", "signals", "output"),
-        *("settings", "config", "recipes", "recipe_words"),
+        *("settings", "config", "recipes", "recipe_words", "timm_names"),
     ),
     ("models",),
     (
