@@ -25,7 +25,7 @@ FLOORS = (
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
         *("captions", "pair_model", "image_text", "tasks"),
-        *("origin", "pretrained", "finetune", "release", "card"),
+        *("describing", "origin", "pretrained", "finetune", "release", "card"),
     ),
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),

@@ -22,7 +22,6 @@ NEAREST = {
     "digit": "; did you mean 'digits'?",
     "cifar_10": "; did you mean 'cifar10'?",
     "zzz": "",
-    "": "",
 }
 
 
@@ -34,6 +33,11 @@ def test_an_unknown_name_is_one_line_with_the_nearest(name, hint):
     assert message.startswith(f"config.dataset={name!r}: neither a known dataset (digits, or")
     assert message.endswith(f"a folder{hint}")
     assert "\n" not in message
+
+
+def test_no_name_asks_for_one():
+    with pytest.raises(ConfigError, match=r"give --config\.dataset=NAME or a folder"):
+        open_dataset("", "train")
 
 
 def test_a_folder_that_has_the_name_of_a_dataset_is_taken_for_itself(tmp_path, monkeypatch):
