@@ -3,7 +3,7 @@
 import pytest
 
 from tests.data import pictures
-from vit_jax.data.datasets import open_dataset
+from vit_jax.data.datasets import NAMES, open_dataset
 from vit_jax.errors import ConfigError, DataError
 
 FILES = {f"train/{name}/1.png": pictures.noise(4, 4) for name in ("cat", "dog")}
@@ -30,7 +30,8 @@ def test_an_unknown_name_is_one_line_with_the_nearest(name, hint):
     with pytest.raises(ConfigError) as caught:
         open_dataset(name, "train")
     message = str(caught.value)
-    assert message.startswith(f"config.dataset={name!r}: neither a known dataset (digits, or")
+    known = ", ".join(NAMES)
+    assert message.startswith(f"config.dataset={name!r}: neither a known dataset ({known}, or")
     assert message.endswith(f"a folder{hint}")
     assert "\n" not in message
 

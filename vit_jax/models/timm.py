@@ -8,7 +8,7 @@ too); a Mixer has no other here.
 import re
 from typing import Any
 
-from vit_jax.models.sizes import SIZES
+from vit_jax.models.sizes import mixer_fields, vit_fields
 from vit_jax.timm_names import TimmName
 
 _LETTERS = {
@@ -34,8 +34,6 @@ _RESNETS = {
     "r50_s16": ((3, 4, 9), 1),
     "r50_s32": ((3, 4, 6, 3), 1),
 }
-# Width, blocks, MLP width over tokens and over channels (arXiv:2105.01601, table 1).
-_MIXERS = {"s": (512, 8, 256, 2048), "b": (768, 12, 384, 3072), "l": (1024, 24, 512, 4096)}
 _OFFICIALLY_TRAINED = ("augreg_", "orig_", "sam_", "goog_")
 
 
@@ -43,7 +41,7 @@ def timm_fields(name: TimmName) -> dict[str, Any]:
     """Returns the constructor fields of a `VisionTransformer`, or of an `MlpMixer`."""
     known = name.architecture
     if (mixer := _MIXER.match(known)) is not None:
-        return {"model_name": known, **_mixer_fields(mixer["size"], int(mixer["patch"]))}
+        return {"model_name": known, **mixer_fields(mixer["size"].upper(), int(mixer["patch"]))}
     official = (name.tag or "").startswith(_OFFICIALLY_TRAINED)
     if (hybrid := _HYBRID.match(known)) is not None:
         stages, patch = _RESNETS[hybrid["resnet"]]
@@ -59,21 +57,9 @@ def timm_fields(name: TimmName) -> dict[str, Any]:
 
 
 def _vit_fields(size: str, patch: int, official: bool) -> dict[str, Any]:
-    width, mlp_dim, num_heads, num_layers = SIZES[_LETTERS[size]]
-    return {
-        "patches": {"size": (patch, patch)},
-        "hidden_size": width,
-        "transformer": {
-            "mlp_dim": mlp_dim,
-            "num_heads": num_heads,
-            "num_layers": num_layers,
-            "attention_dropout_rate": 0.0,
-            "dropout_rate": 0.0,
-            "activation": "gelu_tanh" if official else "gelu_erf",
-        },
-        "classifier": "token",
-        "representation_size": None,
-    }
+    fields = vit_fields(_LETTERS[size], patch)
+    fields["transformer"]["activation"] = "gelu_tanh" if official else "gelu_erf"
+    return fields
 
 
 def _further(vit: re.Match[str]) -> dict[str, Any]:
@@ -92,14 +78,3 @@ def _layer_scale(vit: re.Match[str]) -> float | None:
     if vit["dino"]:
         return 1e-5
     return 1e-6 if vit["family"] == "deit3" else None
-
-
-def _mixer_fields(size: str, patch: int) -> dict[str, Any]:
-    width, blocks, tokens, channels = _MIXERS[size]
-    return {
-        "patches": {"size": (patch, patch)},
-        "hidden_dim": width,
-        "num_blocks": blocks,
-        "tokens_mlp_dim": tokens,
-        "channels_mlp_dim": channels,
-    }
