@@ -122,6 +122,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow  # whole runs of three kinds of model, each compiled
 @pytest.mark.parametrize("case", COMMANDS)
 def test_a_command_fine_tunes(case, place, tmp_path):
     command, small, file, path = COMMANDS[case]
@@ -145,6 +146,7 @@ def _check(workdir: Path, before: np.ndarray, path: str) -> None:
     assert run.config.base_lr == 0.01 or run.config.dataset == "cifar10"
 
 
+@pytest.mark.slow  # a process of its own, on one device: nothing of it is compiled already
 def test_the_command_itself_from_its_bucket(place, tmp_path):
     """In a process of its own, with gs:// as it stands there, and a mirror in place of Google."""
     with serve() as web:
