@@ -4,8 +4,9 @@
     vit_jax benchmark infer --config=configs/inference_time.py:l16,64,384 --config.dtype=bfloat16
 
 MODEL: a name of `vit_jax models`; then the images of a batch (64 if left out), and their size in
-pixels (224). The numbers of the official recipe of this name were steps and sizes in separate
-flags.
+pixels (224). The official recipe of this name had them in separate flags, and no command: its
+`--config.model_name=ViT-L_16 --config.batch=64 --config.image_size=384` is `l16,64,384` here, and
+`vit_jax train` says so.
 
 Figures of ours, with hardware: benchmarks/README.md.
 """
@@ -33,6 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     return ConfigDict(
         {
             "model": {"model_name": model},
+            "dataset": "",
             "num_classes": 1000,
             "pp": {"crop": int(pixels)},
             "batch": int(images),

@@ -14,7 +14,7 @@ FLOORS = (
     (
         *("errors", "grids", "trees", "fingerprint", "cache", "compile_cache", "memory"),
         *("processes", "ending", "watchdog", "signals", "output"),
-        *("settings", "config", "recipes", "recipe_words"),
+        *("settings", "config", "recipes", "recipe_words", "timm_names"),
     ),
     ("models",),
     (
@@ -25,7 +25,7 @@ FLOORS = (
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
         *("captions", "pair_model", "image_text", "tasks"),
-        *("origin", "pretrained", "finetune", "release", "card"),
+        *("describing", "origin", "pretrained", "finetune", "release", "card"),
     ),
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),

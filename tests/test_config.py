@@ -159,3 +159,8 @@ def test_recipe_arguments():
 def test_nearest():
     assert nearest("ADAMV", ["sgd", "adamw"]) == "; did you mean 'adamw'?"
     assert nearest("zzz", ["sgd", "adamw"]) == ""
+
+
+def test_retired_official_keys_are_taken_as_flags_too():
+    config = load_config("digits", ["--config.shuffle_buffer=50000", "--config.model_type=ViT"])
+    assert config == load_config("digits")

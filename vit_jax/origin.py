@@ -16,6 +16,7 @@ from vit_jax.checkpoints.formats import Weights, open_weights
 from vit_jax.checkpoints.mapping import Shape
 from vit_jax.checkpoints.resolve import Located, resolve
 from vit_jax.data.preprocess import Preprocess
+from vit_jax.describing import ENCODER_SIZES, SIZES, changed_sizes, describing
 from vit_jax.grids import Grid, show
 from vit_jax.models.inputs import example_inputs
 from vit_jax.models.zoo import Model, create_model, list_models, model_fields
@@ -23,22 +24,6 @@ from vit_jax.models.zoo import Model, create_model, list_models, model_fields
 logger = logging.getLogger("vit_jax")
 
 Fields = dict[str, Any]
-
-# Fields that say what weights are where their arrays do not: they count for the file as for the
-# model that is asked for. All others change the model alone.
-_DESCRIBING = ("classifier", "pool", "stem", "stem_fields", "hidden_size")
-_DESCRIBING_ENCODER = ("num_heads", "activation", "epsilon")
-_DESCRIBING_POSITIONS = ("kind", "grid", "class_row")
-# What tells the named architectures apart.
-_SIZES = (
-    "patches",
-    "hidden_size",
-    "hidden_dim",
-    "num_blocks",
-    "tokens_mlp_dim",
-    "channels_mlp_dim",
-)
-_ENCODER_SIZES = ("num_layers", "num_heads", "mlp_dim")
 
 _USUAL_SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 ANY_SIZE = (224, 224)  # where the parameters serve any size of images
@@ -116,9 +101,11 @@ def open_located(located: Located, fields: Mapping[str, Any]) -> tuple[Weights, 
     Raises:
       CheckpointError: no weights; they are not compared with those of a model yet.
     """
-    hints = architecture.merged(located.fields, _describing(fields))
+    hints = architecture.merged(located.fields, describing(fields))
     if (name := fields.get("model_name")) is not None:
-        hints = architecture.merged(model_fields(name), hints)
+        named = architecture.merged(model_fields(name), changed_sizes(fields))
+        named.pop("representation_size", None)  # files of ImageNet-21k have one; their arrays tell
+        hints = architecture.merged(named, hints)
     weights = open_weights(located.path, located.config, located.processor, hints)
     known = located.preprocess or weights.layout.preprocess
     return weights, Preprocess.from_dict(dict(known)) if known else None
@@ -260,21 +247,6 @@ def describe(origin: Origin) -> str:
     )
 
 
-def _describing(fields: Mapping[str, Any]) -> Fields:
-    """Returns those of the user's fields that describe the file."""
-    if "image" in fields or "text" in fields or "pp" in fields:  # of a LiT model
-        said = {name: fields[name] for name in ("text", "pp") if name in fields}
-        return {**said, "image": _describing(fields.get("image") or {})}
-    said = {name: fields[name] for name in _DESCRIBING if name in fields}
-    encoder = fields.get("transformer") or {}
-    said["transformer"] = {k: encoder[k] for k in _DESCRIBING_ENCODER if k in encoder}
-    positions = fields.get("positions", {})
-    if isinstance(positions, str):
-        positions = {"kind": positions}
-    kept = {k: positions[k] for k in _DESCRIBING_POSITIONS if k in positions}
-    return {**said, "positions": kept} if kept else said
-
-
 def _sizes(fields: Mapping[str, Any]) -> Any:
     """Returns what tells architectures apart, to compare."""
     if "text_model" in fields:
@@ -283,8 +255,8 @@ def _sizes(fields: Mapping[str, Any]) -> Any:
     encoder, resnet = fields.get("transformer") or {}, fields.get("resnet") or {}
     pool = fields.get("pool") or {"gap": "mean"}.get(fields.get("classifier", ""), "token")
     return (
-        [_plain(fields.get(name)) for name in _SIZES],
-        [_plain(encoder.get(name)) for name in _ENCODER_SIZES],
+        [_plain(fields.get(name)) for name in SIZES],
+        [_plain(encoder.get(name)) for name in ENCODER_SIZES],
         tuple(resnet.get("num_layers", ())) if resnet else None,
         fields.get("stem"),
         pool if "hidden_size" in fields else None,

@@ -127,8 +127,7 @@ def _read_json(file: Path) -> Mapping[str, Any]:
 
 def _assign(config: Config, path: str, value: Any, origin: str) -> None:
     """Sets one setting from a recipe; a wrong name or type is an error that says which."""
-    if path in RETIRED:
-        logging.getLogger("vit_jax").info("config.%s is not needed: %s", path, RETIRED[path])
+    if _is_retired(path):
         return
     check_known(path, f"{origin}: config.{path}")
     *parents, name = path.split(".")
@@ -142,6 +141,13 @@ def _assign(config: Config, path: str, value: Any, origin: str) -> None:
         raise ConfigError(
             f"{origin}: config.{path}={value!r} must be of type {wanted.__name__}"
         ) from error
+
+
+def _is_retired(path: str) -> bool:
+    """Whether this is an official key that nothing is left to do for; says why."""
+    if path in RETIRED:
+        logging.getLogger("vit_jax").info("config.%s is not needed: %s", path, RETIRED[path])
+    return path in RETIRED
 
 
 def set_by_flags(overrides: Sequence[str]) -> dict[str, Any]:
@@ -175,13 +181,14 @@ def apply_flags(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _by_setting(overrides: Sequence[str]) -> dict[str, str]:
-    """Returns {setting: flag}; of two flags for one setting the last counts."""
+    """Returns {setting: flag} without retired ones; of two for one setting the last counts."""
     found = {}
     for flag in overrides:
         match = re.fullmatch(r"--(?:no)?config\.([\w.]+)(?:=.*)?", flag, flags=re.DOTALL)
         if match is None:
             shown = " ".join(flag.split())
             raise ConfigError(f"{shown}: not understood; settings read --config.KEY=VALUE")
-        check_known(match[1], flag)
-        found[match[1]] = flag
+        if not _is_retired(match[1]):
+            check_known(match[1], flag)
+            found[match[1]] = flag
     return found

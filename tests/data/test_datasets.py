@@ -3,7 +3,7 @@
 import pytest
 
 from tests.data import pictures
-from vit_jax.data.datasets import open_dataset
+from vit_jax.data.datasets import NAMES, open_dataset
 from vit_jax.errors import ConfigError, DataError
 
 FILES = {f"train/{name}/1.png": pictures.noise(4, 4) for name in ("cat", "dog")}
@@ -22,7 +22,6 @@ NEAREST = {
     "digit": "; did you mean 'digits'?",
     "cifar_10": "; did you mean 'cifar10'?",
     "zzz": "",
-    "": "",
 }
 
 
@@ -31,9 +30,15 @@ def test_an_unknown_name_is_one_line_with_the_nearest(name, hint):
     with pytest.raises(ConfigError) as caught:
         open_dataset(name, "train")
     message = str(caught.value)
-    assert message.startswith(f"config.dataset={name!r}: neither a known dataset (digits, or")
+    known = ", ".join(NAMES)
+    assert message.startswith(f"config.dataset={name!r}: neither a known dataset ({known}, or")
     assert message.endswith(f"a folder{hint}")
     assert "\n" not in message
+
+
+def test_no_name_asks_for_one():
+    with pytest.raises(ConfigError, match=r"give --config\.dataset=NAME or a folder"):
+        open_dataset("", "train")
 
 
 def test_a_folder_that_has_the_name_of_a_dataset_is_taken_for_itself(tmp_path, monkeypatch):

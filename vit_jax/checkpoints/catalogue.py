@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vit_jax import timm_names
 from vit_jax.errors import CheckpointError, ConfigError, nearest
 
 
@@ -103,13 +104,16 @@ def published(name: str) -> Published:
     """Returns the weights of a name or an alias; an ending ".npz" does not count.
 
     The name of an architecture ("ViT-Ti_16", "vit_ti16", "R+Ti/16") means its ImageNet-21k weights
-    that the official README recommends.
+    that the official README recommends; one of timm ("vit_base_patch16_224") those that timm takes.
 
     Raises:
       CheckpointError: no such weights; it gives the nearest name.
     """
     by_name = _by_name()
     known = name.removesuffix(".npz")
+    timm = timm_names.parse(known)
+    if timm is not None and timm.weights in by_name:
+        return by_name[timm.weights]
     if known not in by_name and (recommended := _by_architecture().get(_bare(known))):
         return recommended
     if known not in by_name:

@@ -132,9 +132,10 @@ def _from_hub(file: locations.HubFile, part: Path) -> None:
     library = hub.library(f"hf://{file.repository}/{file.file}")
     folder = part.with_name(f"{part.name}.hub")
     try:
-        found = library.hf_hub_download(
-            file.repository, file.file, revision=file.revision, local_dir=str(folder)
-        )
+        with hub.quiet():
+            found = library.hf_hub_download(
+                file.repository, file.file, revision=file.revision, local_dir=str(folder)
+            )
     except Exception as error:  # its own kinds, and those of the HTTP library of its day
         raise CheckpointError(
             f"hf://{file.repository}/{file.file} cannot be had ({hub.one_line(error)})"

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.checkpoints import architecture, big_vision, lit, mapping, official, timm, transformers
+from vit_jax.checkpoints import (
+    architecture,
+    big_vision,
+    lit,
+    mapping,
+    official,
+    timm,
+    timm_mixer,
+    transformers,
+)
 from vit_jax.checkpoints.arrays import (
     check_finite,
     read_arrays,
@@ -180,12 +189,16 @@ def layout_of(
         return Layout(official.NAME, rows, {})
     if timm.recognises(headers):
         return _timm(headers, config, hints, where)
+    if timm_mixer.recognises(headers):
+        said = timm.preprocess(config), timm.labels(config)
+        return Layout(timm_mixer.NAME, timm_mixer.table(), {}, _unchanged, *said)
     if transformers.recognises(headers):
         return _transformers(headers, config, processor, hints, where)
     shown = ", ".join(list(headers)[:_NAMED]) + (", …" if len(headers) > _NAMED else "")
     raise CheckpointError(
         f"{where}: is of no known format: its arrays are named {shown}; known are the official "
-        "npz (LiT too), big_vision's npz, and safetensors of timm's and transformers' ViT and DeiT"
+        "npz (LiT too), big_vision's npz, and safetensors of ViT and DeiT (timm, transformers) and "
+        "Mixer (timm)"
     )
 
 
@@ -196,9 +209,8 @@ def holds_weights(path: Path) -> bool:
     except CheckpointError:
         return False
     prefixes = big_vision.prefix_of(names), official.prefix_of(names), lit.prefix_of(names)
-    return (
-        prefixes != (None, None, None) or timm.recognises(names) or transformers.recognises(names)
-    )
+    torch = (timm, timm_mixer, transformers)
+    return prefixes != (None, None, None) or any(one.recognises(names) for one in torch)
 
 
 def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:

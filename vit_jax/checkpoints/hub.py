@@ -3,9 +3,11 @@
 Nothing here reads, keeps or prints a token.
 """
 
+import contextlib
 import importlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,18 @@ def library(what: str) -> Any:
         return importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise CheckpointError(f"{what} needs huggingface_hub: {EXTRA}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the library from telling of each retry: what went wrong in the end is an error."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def pinned(url: str) -> str:

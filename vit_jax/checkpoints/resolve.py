@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vit_jax import timm_names
 from vit_jax.checkpoints import hub
 from vit_jax.checkpoints.catalogue import Published, list_published, published
 from vit_jax.checkpoints.download import fetch
@@ -47,7 +48,7 @@ def resolve(source: str | Path) -> Located:
     Args:
       source: the path of a file, or of a folder with one; a URL of https, hf or gs, where
         hf://OWNER/NAME, with or without @REVISION, means its model.safetensors or model.npz; or a
-        name of the catalogue.
+        name of the catalogue or of timm.
 
     Raises:
       CheckpointError: there is no such file or name, or it cannot be downloaded.
@@ -61,7 +62,7 @@ def resolve(source: str | Path) -> Located:
     if path.parent == Path() or not path.parent.is_dir():  # a name, and no path
         if (lit := released(text)) is not None:
             return Located(fetch(lit.weights))
-        return _published(published(text))
+        return _named(text)
     siblings = [one.name for one in path.absolute().parent.iterdir()]
     raise CheckpointError(f"{source}: no such file or folder{nearest(path.name, siblings)}")
 
@@ -101,6 +102,19 @@ def _known_by_stem(path: Path) -> Published | None:
     same = [one for one in list_published() if path.stem in (one.name.split(".")[0], *one.aliases)]
     ways = {(one.activation, one.epsilon, one.preparation) for one in same}
     return same[0] if len(ways) == 1 else None
+
+
+def _named(name: str) -> Located:
+    """A name of the catalogue, or of other weights that timm has on the hub."""
+    timm = timm_names.parse(name)
+    if timm is None or timm.weights in {one.name for one in list_published()}:
+        return _published(published(name))
+    if timm.weights is None:
+        raise CheckpointError(
+            f"{name}: nobody has published such weights; vit_jax.create_model({name!r}) builds it "
+            "with initial values"
+        )
+    return _remote(f"hf://timm/{timm.weights}/{SINGLE}")
 
 
 def _published(entry: Published) -> Located:

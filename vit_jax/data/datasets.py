@@ -35,6 +35,11 @@ def open_dataset(
     """
     if arrays is not None or dataset == ARRAYS:
         return _given(dataset, split, arrays)
+    if not dataset:
+        raise ConfigError(
+            "config.dataset='': the recipe leaves the data to you; give --config.dataset=NAME or a "
+            "folder, or, to measure a model without data, vit_jax benchmark infer --config=…"
+        )
     if dataset == "digits":
         if split not in digits.SPLITS:
             raise DataError(f"digits: no split {split!r}; has {', '.join(digits.SPLITS)}")
@@ -42,11 +47,11 @@ def open_dataset(
     path = Path(dataset).expanduser()
     if path.suffix == ".npz" and not path.is_dir():
         return open_npz(path, split)
-    if dataset and path.is_dir():
+    if path.is_dir():
         return folder.open_folder(path, split)
     if tfds.is_name(dataset, tfds_data_dir):
         return tfds.open_tfds(dataset, split, tfds_data_dir, tfds_manual_dir)
-    if dataset and (len(path.parts) > 1 or dataset.startswith((".", "~"))):
+    if len(path.parts) > 1 or dataset.startswith((".", "~")):
         return folder.open_folder(path, split)  # which says what is missing
     raise ConfigError(
         f"config.dataset={dataset!r}: neither a known dataset ({', '.join(NAMES)}, or a name of "

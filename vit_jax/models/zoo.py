@@ -4,31 +4,25 @@ import copy
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from types import EllipsisType
 from typing import Any
 
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from vit_jax import timm_names
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.compact import COMPACT
 from vit_jax.models.encoder import Encoder
 from vit_jax.models.lit import LitModel
 from vit_jax.models.mixer import MlpMixer
 from vit_jax.models.resnet import ResNet
+from vit_jax.models.sizes import SIZES, mixer_fields, vit_fields
 from vit_jax.models.text import TEXT_MODELS
+from vit_jax.models.timm import timm_fields
 from vit_jax.models.vit import STEMS, VisionTransformer
 
 Model = VisionTransformer | MlpMixer | LitModel
-
-# Width, MLP width, heads, layers (arXiv:2010.11929, table 1; Ti and S: arXiv:2106.10270, table 2).
-_SIZES = {
-    "testing": (10, 10, 2, 1),
-    "Ti": (192, 768, 3, 12),
-    "S": (384, 1536, 6, 12),
-    "B": (768, 3072, 12, 12),
-    "L": (1024, 4096, 16, 24),
-    "H": (1280, 5120, 16, 32),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +59,7 @@ _ARCHITECTURES = {
     "R50+ViT-L_32": _Architecture("L", 1, dropout=0.1, resnet=(3, 4, 6, 3)),
 }
 
-# Patch, width, blocks, MLP width over tokens and over channels (arXiv:2105.01601, table 1).
-_MIXERS = {
-    "Mixer-B_16": (16, 768, 12, 384, 3072),
-    "Mixer-B_32": (32, 768, 12, 384, 3072),
-    "Mixer-L_16": (16, 1024, 24, 512, 4096),
-}
+_MIXERS = {"Mixer-B_16": ("B", 16), "Mixer-B_32": ("B", 32), "Mixer-L_16": ("L", 16)}
 
 # Image tower, text tower (a BERT, or the size of a Transformer), widths of their heads
 # (arXiv:2111.07991, table 1 and the official repository's README).
@@ -99,61 +88,49 @@ def canonical_name(name: str) -> str:
     """Returns the official name for a name or an alias, or raises `ConfigError`.
 
     Case, punctuation and "ViT" do not count: "vit_b16", "ViT-B/16" and "B/16" are "ViT-B_16", and
-    "r50_vit_b16" and "r50_b16" are "R50+ViT-B_16".
+    "r50_vit_b16" and "r50_b16" are "R50+ViT-B_16". A name of timm is its own, without the tag.
     """
-    by_alias = {_bare(official): official for official in _NAMED}
-    if _bare(name) not in by_alias:
-        near = nearest(_bare(name), by_alias)  # in the form in which punctuation does not count
-        for alias, official in by_alias.items():
-            near = near.replace(f"{alias!r}", f"{official!r}")
-        raise ConfigError(f"model {name!r} is unknown{near} (vit_jax models lists them)")
-    return by_alias[_bare(name)]
+    if (known := timm_names.parse(name)) is not None:
+        return known.architecture
+    if (official := _by_alias().get(_bare(name))) is not None:
+        return official
+    raise ConfigError(f"model {name!r} is unknown{_nearest(name)} (vit_jax models lists them)")
+
+
+def _by_alias() -> dict[str, str]:
+    return {_bare(official): official for official in _NAMED}
 
 
 def model_fields(name: str) -> dict[str, Any]:
     """Returns a fresh nested dict of the constructor fields, those of the official config."""
+    if (known := timm_names.parse(name)) is not None:
+        return timm_fields(known)
     return copy.deepcopy(_NAMED[canonical_name(name)][1])
 
 
+def _nearest(name: str) -> str:
+    """Returns the hint with the known name that is closest, in the form of names like this one."""
+    if timm_names.looks_like_one(name):
+        return nearest(name, [*timm_names.names(), *_NAMED])
+    near = nearest(_bare(name), _by_alias())  # in the form in which punctuation does not count
+    for alias, official in _by_alias().items():
+        near = near.replace(f"{alias!r}", f"{official!r}")
+    return near
+
+
 def _vit_fields(name: str, architecture: _Architecture) -> dict[str, Any]:
-    width, mlp_dim, num_heads, num_layers = _SIZES[architecture.size]
-    fields: dict[str, Any] = {
-        "model_name": name,
-        "patches": {"size": (architecture.patch, architecture.patch)},
-        "hidden_size": width,
-        "transformer": {
-            "mlp_dim": mlp_dim,
-            "num_heads": num_heads,
-            "num_layers": num_layers,
-            "attention_dropout_rate": 0.0,
-            "dropout_rate": architecture.dropout,
-        },
-        "classifier": architecture.classifier,
-        "representation_size": None,
-    }
+    fields = vit_fields(architecture.size, architecture.patch, architecture.dropout)
+    fields |= {"model_name": name, "classifier": architecture.classifier}
     if architecture.resnet is not None:
         fields["resnet"] = {"num_layers": architecture.resnet, "width_factor": 1}
     return fields
 
 
-def _mixer_fields(
-    name: str, patch: int, width: int, blocks: int, tokens: int, channels: int
-) -> dict[str, Any]:
-    return {
-        "model_name": name,
-        "patches": {"size": (patch, patch)},
-        "hidden_dim": width,
-        "num_blocks": blocks,
-        "tokens_mlp_dim": tokens,
-        "channels_mlp_dim": channels,
-    }
-
-
 def _lit_fields(
     name: str, image: str, text: str, out_dim: tuple[int | None, int]
 ) -> dict[str, Any]:
-    bert = text not in _SIZES
-    width, mlp_dim, num_heads, num_layers = _SIZES.get(text, (0, 0, 0, 0))
+    bert = text not in SIZES
+    width, mlp_dim, num_heads, num_layers = SIZES.get(text, (0, 0, 0, 0))
     transformer = {"width": width, "num_layers": num_layers, "mlp_dim": mlp_dim}
     return {
         "model_name": name,
@@ -172,15 +149,19 @@ def _lit_fields(
 # Each name's class and constructor fields.
 _NAMED: dict[str, tuple[type[Model], dict[str, Any]]] = {
     **{name: (VisionTransformer, _vit_fields(name, a)) for name, a in _ARCHITECTURES.items()},
-    **{name: (MlpMixer, _mixer_fields(name, *sizes)) for name, sizes in _MIXERS.items()},
+    **{name: (MlpMixer, {"model_name": name, **mixer_fields(*m)}) for name, m in _MIXERS.items()},
     **{name: (VisionTransformer, fields) for name, fields in COMPACT.items()},
     **{name: (LitModel, _lit_fields(name, *towers)) for name, towers in _LITS.items()},
 }
 
 
-def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any) -> Model:
+def create_model(
+    name: str | None, num_classes: int | EllipsisType | None = ..., **fields: Any
+) -> Model:
     """Builds a named model, or one of your own; `fields` are, or override, constructor fields.
 
+    A name is one of `list_models`, or one of timm's ("vit_base_patch16_224.augreg_in21k"), which
+    means what timm builds by it. Without `num_classes` a model has 1000, or those of timm's name.
     A mapping is merged into the named one: `transformer={"dropout_rate": 0.1}` changes one rate.
     With None for a name, `patches` (or a `stem`), `hidden_size` and `transformer` must be given,
     or, for an `MlpMixer`, `num_blocks` and its other sizes, or, for a `LitModel`, `text_model` and
@@ -194,7 +175,7 @@ def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any
             f"model_name=None: a model of your own also needs {', '.join(missing)}; give "
             f"them, or name one of {', '.join(_NAMED)}"
         )
-    merged: dict[str, Any] = model_fields(name) if name is not None else {}
+    merged = model_fields(name) if name is not None else {}
     if fields.get("stem", merged.get("stem")) != merged.get("stem"):
         merged["stem_fields"] = None  # those of the named model's own stem
     merged = _merge(merged, fields)
@@ -202,13 +183,18 @@ def create_model(name: str | None, num_classes: int | None = 1000, **fields: Any
         return _lit_model(merged)
     merged.setdefault("patches", None)
     _check_nested_fields(merged)
+    if isinstance(num_classes, EllipsisType):
+        timm_name = timm_names.parse(name or "")
+        num_classes = timm_name.num_classes if timm_name is not None else 1000
     return family(num_classes=num_classes, **merged)
 
 
 def _family(name: str | None, fields: Mapping[str, Any]) -> type[Any]:
     """The class of a named model; without a name, the blocks of a Mixer or a text tower tell."""
-    if name is not None:
+    if name is not None and timm_names.parse(name) is None:
         return _NAMED[canonical_name(name)][0]
+    if name is not None:
+        fields = model_fields(name)
     if "text_model" in fields:
         return LitModel
     return MlpMixer if "num_blocks" in fields else VisionTransformer

@@ -16,6 +16,7 @@ MODEL_FIELDS = tuple(path for path in MODEL if path.startswith("model."))
 RETIRED = {
     "shuffle_buffer": "every epoch is a full permutation and needs no buffer",
     "trainer": "the sub-command says what to run",
+    "model_type": "the name of the model says it",
     "log_config": "settings are always written to config.json",
 }
 
