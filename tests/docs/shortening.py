@@ -13,6 +13,10 @@ SHORT = {
         "--config.batch_eval=16", "--config.eval_every=2", "--config.checkpoint_every=2",
         "--config.progress_every=1", "--config.report=False", "--config.accum_steps=1",
     ],
+    "finetune": [
+        "--config.total_steps=2", "--config.batch=16", "--config.eval_every=2",
+        "--config.checkpoint_every=2", "--config.report=False",
+    ],
     "benchmark": [
         "--config.batch=8", "--config.accum_steps=1", "--seconds=0.1",
     ],
@@ -36,6 +40,7 @@ SMALL_TEXT = [
 # Commands with one of these in them are parsed, wherever they stand, and never run.
 NEVER = (
     *("pip install", "pytest", "sphinx-build", "git clone", "hf auth", "--push-to-hub"),
+    "vit_jax demo",  # which serves until it is stopped
     *("sbatch", "srun", "gcloud", "kubectl", "--coordinator", "--distributed"),
 )
 # Parsed where the extra is not installed.
@@ -84,7 +89,7 @@ def never_run(command: str) -> bool:
 def made_beforehand(text: str) -> list[str]:
     """Returns the commands that make what a page takes for granted."""
     joined = re.sub(r"\\\n\s*", "", text)
-    trained = (line for line in joined.splitlines() if "vit_jax train" in line)
+    trained = (one for one in joined.splitlines() if re.search("vit_jax (train|finetune)", one))
     own = " ".join(line for line in trained if not never_run(line))
     return [
         command
