@@ -7,11 +7,16 @@ dispatched, the process sends itself SIGKILL: nothing is flushed, closed or fini
 import json
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 from tests import runs
-from vit_jax.loggers import Recorder
+from tests.golden import REPOSITORY
+from vit_jax import trees
+from vit_jax.checkpoints.store import Store
+from vit_jax.loggers import Console, Recorder
 from vit_jax.train import train
 
 
@@ -25,6 +30,36 @@ def main(workdir: str, step: int, settings: str) -> None:
 
     with mock.patch.object(Recorder, "push", push_and_die):
         train(runs.tiny_config(**json.loads(settings)), workdir)
+
+
+def finish(workdir: Path, settings: dict) -> None:
+    """Trains in this process, from where the run stands to its end."""
+    result = train(runs.tiny_config(**settings), str(workdir), Console(quiet=True))
+    assert result.step == 30
+
+
+def kill(workdir: Path, step: int, settings: dict) -> None:
+    """Runs until `step` in a process of its own, which is killed there."""
+    command = [sys.executable, "-m", "tests.crash", str(workdir), str(step), json.dumps(settings)]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    with Store(workdir / "checkpoints") as store:
+        saved = store.steps()
+    assert saved, "it was killed before its first checkpoint: nothing would be resumed"
+    assert max(saved) < 30
+
+
+def differences(left: Path, right: Path) -> list[str]:
+    """Compares the last states bit for bit, and the metrics but for their timing."""
+    states = []
+    for workdir in (left, right):
+        with Store(workdir / "checkpoints") as store:
+            restored = store.restore(None)
+        assert restored is not None
+        assert restored.step == 30
+        states.append(restored.state)
+    lines = trees.difference(*states)
+    return lines if runs.metrics_of(left) == runs.metrics_of(right) else [*lines, "metrics.jsonl"]
 
 
 if __name__ == "__main__":

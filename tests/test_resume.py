@@ -1,22 +1,14 @@
 """A run killed with SIGKILL and started again ends with the same bits as one that was not."""
 
-import json
 import shutil
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from tests import pair_runs, runs
-from tests.golden import REPOSITORY
-from vit_jax import trees
-from vit_jax.checkpoints.store import Store
+from tests.crash import differences, finish, kill
 from vit_jax.data.pipeline import Feed
-from vit_jax.loggers import Console
 from vit_jax.run import Run
 from vit_jax.train import train
 
@@ -46,42 +38,13 @@ SCENARIOS = {
 }
 
 
-def _finish(workdir: Path, settings: dict) -> None:
-    result = train(runs.tiny_config(**settings), str(workdir), Console(quiet=True))
-    assert result.step == 30
-
-
-def _kill(workdir: Path, step: int, settings: dict) -> None:
-    """Runs until `step` in a process of its own, which is killed there."""
-    command = [sys.executable, "-m", "tests.crash", str(workdir), str(step), json.dumps(settings)]
-    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
-    assert process.returncode == -signal.SIGKILL, process.stderr
-    with Store(workdir / "checkpoints") as store:
-        saved = store.steps()
-    assert saved, "it was killed before its first checkpoint: nothing would be resumed"
-    assert max(saved) < 30
-
-
-def _differences(left: Path, right: Path) -> list[str]:
-    """Compares the last states bit for bit, and the metrics but for their timing."""
-    states = []
-    for workdir in (left, right):
-        with Store(workdir / "checkpoints") as store:
-            restored = store.restore(None)
-        assert restored is not None
-        assert restored.step == 30
-        states.append(restored.state)
-    lines = trees.difference(*states)
-    return lines if runs.metrics_of(left) == runs.metrics_of(right) else [*lines, "metrics.jsonl"]
-
-
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_run_ends_with_the_same_bits(name, tmp_path):
     step, settings = SCENARIOS[name]
-    _finish(tmp_path / "whole", settings)
-    _kill(tmp_path / "killed", step, settings)
-    _finish(tmp_path / "killed", settings)
-    assert _differences(tmp_path / "whole", tmp_path / "killed") == []
+    finish(tmp_path / "whole", settings)
+    kill(tmp_path / "killed", step, settings)
+    finish(tmp_path / "killed", settings)
+    assert differences(tmp_path / "whole", tmp_path / "killed") == []
 
 
 def _repeat_a_step(monkeypatch):
@@ -137,8 +100,8 @@ def _forget_the_optimizer(monkeypatch):
 def killed_and_whole(tmp_path_factory):
     """A killed run to be resumed with defects, and what it should end as."""
     root = tmp_path_factory.mktemp("defects")
-    _kill(root / "killed", 13, {})
-    _finish(root / "whole", {})
+    kill(root / "killed", 13, {})
+    finish(root / "whole", {})
     return root
 
 
@@ -149,15 +112,15 @@ def test_a_defect_in_resuming_is_noticed(defect, killed_and_whole, tmp_path, mon
     """The comparison above can fail: with a mistake seeded into the loop, it does."""
     shutil.copytree(killed_and_whole / "killed", tmp_path / "killed")
     defect(monkeypatch)
-    _finish(tmp_path / "killed", {})
-    differences = _differences(killed_and_whole / "whole", tmp_path / "killed")
-    assert any(line.startswith("! params/") for line in differences)
+    finish(tmp_path / "killed", {})
+    found = differences(killed_and_whole / "whole", tmp_path / "killed")
+    assert any(line.startswith("! params/") for line in found)
 
 
 def test_without_a_defect_the_copy_resumes_to_the_same_bits(killed_and_whole, tmp_path):
     shutil.copytree(killed_and_whole / "killed", tmp_path / "killed")
-    _finish(tmp_path / "killed", {})
-    assert _differences(killed_and_whole / "whole", tmp_path / "killed") == []
+    finish(tmp_path / "killed", {})
+    assert differences(killed_and_whole / "whole", tmp_path / "killed") == []
 
 
 def test_finished_run_is_scored_again_and_not_trained(killed_and_whole, tmp_path, capsys):
