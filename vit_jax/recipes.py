@@ -5,12 +5,14 @@ dict) of the settings it changes. It is laid over the defaults of `vit_jax.confi
 `--config.key=value` flags over both. The `config.json` of a run is a recipe too.
 """
 
+import importlib.machinery
+import importlib.util
 import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from absl import flags
@@ -94,11 +96,20 @@ def _call_recipe(recipe: ModuleType, arg: str | None) -> Mapping[str, Any] | Con
     return settings
 
 
-def _import(file: Path) -> ModuleType:
+class _FromText(importlib.machinery.SourceFileLoader):
     """Runs a recipe from its text: a compiled copy beside it might be that of an older one."""
-    module = ModuleType(f"vit_jax_recipe_{file.stem}")
-    module.__file__ = str(file)
-    exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _import(file: Path) -> ModuleType:
+    name = f"vit_jax_recipe_{file.stem}"
+    spec = importlib.util.spec_from_loader(name, _FromText(name, str(file)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 

@@ -69,6 +69,15 @@ def test_the_page_is_for_this_machine_alone():
             elsewhere.connect(("127.0.0.2", port))
 
 
+# As a terminal starts a program: a job in the background has Ctrl-C ignored.
+IN_FRONT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from vit_jax.main import run
+run()
+"""
+
+
 @pytest.mark.parametrize(
     ("number", "code", "says"),
     [(signal.SIGINT, 130, "vit_jax: interrupted\n"), (signal.SIGTERM, -signal.SIGTERM, "")],
@@ -76,7 +85,7 @@ def test_the_page_is_for_this_machine_alone():
 def test_it_tells_its_address_serves_and_ends_by_a_signal(number, code, says, tmp_path):
     weights = write(tmp_path / "weights.npz")
     with subprocess.Popen(
-        [sys.executable, "-m", "vit_jax.main", "demo", str(weights), "--port=0"],
+        [sys.executable, "-c", IN_FRONT, "demo", str(weights), "--port=0"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
     ) as process:  # fmt: skip
         assert process.stdout is not None
