@@ -202,6 +202,8 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("VIT_JAX_OFFLINE", raising=False)
     monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.001)
+    # What the stand-in lacks is not asked of the hub itself, again and again, for 23 seconds.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with serve() as web:
         monkeypatch.setenv("VIT_JAX_MIRROR", web.url)
         yield web
