@@ -14,7 +14,6 @@ from unittest import mock
 
 from tests import runs
 from tests.golden import REPOSITORY
-from vit_jax import trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.loggers import Console, Recorder
 from vit_jax.train import train
@@ -47,19 +46,6 @@ def kill(workdir: Path, step: int, settings: dict) -> None:
         saved = store.steps()
     assert saved, "it was killed before its first checkpoint: nothing would be resumed"
     assert max(saved) < 30
-
-
-def differences(left: Path, right: Path) -> list[str]:
-    """Compares the last states bit for bit, and the metrics but for their timing."""
-    states = []
-    for workdir in (left, right):
-        with Store(workdir / "checkpoints") as store:
-            restored = store.restore(None)
-        assert restored is not None
-        assert restored.step == 30
-        states.append(restored.state)
-    lines = trees.difference(*states)
-    return lines if runs.metrics_of(left) == runs.metrics_of(right) else [*lines, "metrics.jsonl"]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 
+from vit_jax import trees
+from vit_jax.checkpoints.reading import Restored
+from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, default_config, validate
 from vit_jax.metrics_file import TIMING
 from vit_jax.recipes import merge
@@ -70,3 +73,19 @@ def metrics_of(workdir: Path) -> list[dict[str, Any]]:
     """Returns the lines of metrics.jsonl without what depends on the machine's speed."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != TIMING} for line in lines]
+
+
+def last_saved(workdir: Path) -> Restored:
+    """Returns the newest checkpoint of a run, which must have one."""
+    with Store(workdir / "checkpoints") as store:
+        restored = store.restore(None)
+    assert restored is not None
+    return restored
+
+
+def differences(left: Path, right: Path, step: int) -> list[str]:
+    """Compares the last states, of that step, bit for bit, and the metrics but for their timing."""
+    saved = [last_saved(workdir) for workdir in (left, right)]
+    assert [one.step for one in saved] == [step, step]
+    lines = trees.difference(saved[0].state, saved[1].state)
+    return lines if metrics_of(left) == metrics_of(right) else [*lines, "metrics.jsonl"]

@@ -44,13 +44,6 @@ def _train(workdir, **changes):
     return train(runs.tiny_config(**{**BATCHES, **changes}), str(workdir), Console(quiet=True))
 
 
-def _state(workdir):
-    with Store(workdir / "checkpoints") as store:
-        restored = store.restore(None)
-    assert restored is not None
-    return restored
-
-
 def test_a_run_stops_and_tells_all_of_the_step(tmp_path, overflow):
     overflow(6)
     with pytest.raises(NonFiniteError, match=r"step 6: learning_rate=inf.*report/nonfinite\.json"):
@@ -61,14 +54,14 @@ def test_a_run_stops_and_tells_all_of_the_step(tmp_path, overflow):
     assert told["learning_rate"] == "inf"
     assert math.isfinite(told["loss"] + told["grad_norm"])
     assert told["nonfinite_gradients"] == []
-    assert _state(tmp_path).step == 4
+    assert runs.last_saved(tmp_path).step == 4
     assert [line["step"] for line in runs.metrics_of(tmp_path)] == [1, 2, 3, 4, 5]
 
 
 def test_what_is_skipped_leaves_no_trace_and_is_counted(tmp_path, overflow):
     overflow(3, 5, 6)
     _train(tmp_path, nonfinite="skip")
-    restored = _state(tmp_path)
+    restored = runs.last_saved(tmp_path)
     assert all(np.isfinite(np.float64(x)).all() for x in trees.flatten(restored.state).values())
     assert restored.metadata["nonfinite"] == {"total": 3, "row": 0}
     lines = [line for line in runs.metrics_of(tmp_path) if "loss" in line]
@@ -97,14 +90,14 @@ def test_the_count_survives_a_resume_bit_for_bit(tmp_path, overflow, monkeypatch
         patch.setattr(Store, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             _train(tmp_path / "cut", **settings)
-    assert _state(tmp_path / "cut").metadata["nonfinite"] == {"total": 1, "row": 0}
+    assert runs.last_saved(tmp_path / "cut").metadata["nonfinite"] == {"total": 1, "row": 0}
     _train(tmp_path / "cut", **settings)
     found = compare(tmp_path / "whole", tmp_path / "cut")
     assert (found.differs, found.lines[2]) == (
         False,
         "digests      the same, 12 steps from 1 to 12",
     )
-    restored = _state(tmp_path / "cut")
+    restored = runs.last_saved(tmp_path / "cut")
     last = json.loads((tmp_path / "cut" / "digests.jsonl").read_text().splitlines()[-1])
     assert restored.metadata["state_digest"] == last["state_digest"]
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from tests import pair_runs, runs
-from tests.crash import differences, finish, kill
+from tests.crash import finish, kill
+from tests.runs import differences
 from vit_jax.data.pipeline import Feed
 from vit_jax.run import Run
 from vit_jax.train import train
@@ -44,7 +45,7 @@ def test_killed_run_ends_with_the_same_bits(name, tmp_path):
     finish(tmp_path / "whole", settings)
     kill(tmp_path / "killed", step, settings)
     finish(tmp_path / "killed", settings)
-    assert differences(tmp_path / "whole", tmp_path / "killed") == []
+    assert differences(tmp_path / "whole", tmp_path / "killed", 30) == []
 
 
 def _repeat_a_step(monkeypatch):
@@ -113,14 +114,14 @@ def test_a_defect_in_resuming_is_noticed(defect, killed_and_whole, tmp_path, mon
     shutil.copytree(killed_and_whole / "killed", tmp_path / "killed")
     defect(monkeypatch)
     finish(tmp_path / "killed", {})
-    found = differences(killed_and_whole / "whole", tmp_path / "killed")
+    found = differences(killed_and_whole / "whole", tmp_path / "killed", 30)
     assert any(line.startswith("! params/") for line in found)
 
 
 def test_without_a_defect_the_copy_resumes_to_the_same_bits(killed_and_whole, tmp_path):
     shutil.copytree(killed_and_whole / "killed", tmp_path / "killed")
     finish(tmp_path / "killed", {})
-    assert differences(killed_and_whole / "whole", tmp_path / "killed") == []
+    assert differences(killed_and_whole / "whole", tmp_path / "killed", 30) == []
 
 
 def test_finished_run_is_scored_again_and_not_trained(killed_and_whole, tmp_path, capsys):

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from tests import jobs, runs
-from vit_jax import trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import to_json
 from vit_jax.errors import CheckpointError, SaveError
@@ -123,17 +122,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-def _assert_same(left: Path, right: Path) -> None:
-    states = []
-    for workdir in (left, right):
-        with Store(workdir / "checkpoints") as store:
-            restored = store.restore(None)
-        assert restored is not None
-        states.append(restored.state)
-    assert trees.difference(*states) == []
-    assert runs.metrics_of(left) == runs.metrics_of(right)
-
-
 def _at(monkeypatch: pytest.MonkeyPatch, happenings: dict[int, Callable[[], Any]]) -> list[int]:
     """Lets something happen right after a step was dispatched; returns the steps seen so far."""
     push, seen = Recorder.push, []
@@ -174,7 +162,7 @@ def test_three_failures_in_a_row_end_the_run_and_room_lets_it_go_on(
     disk.empty()
     monkeypatch.undo()
     train(config, str(workdir), Console(quiet=True))
-    _assert_same(alone, workdir)
+    assert runs.differences(alone, workdir, SETTINGS["total_steps"]) == []
 
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing(
@@ -185,7 +173,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     workdir = disk.place / "run"
     train(runs.tiny_config(**SETTINGS), str(workdir), Console(quiet=True))
     assert [line.split()[2] for line in _failures(caplog)] == ["10"]
-    _assert_same(alone, workdir)
+    assert runs.differences(alone, workdir, SETTINGS["total_steps"]) == []
 
 
 def test_a_failure_is_told_before_the_next_save(
@@ -278,7 +266,7 @@ def test_a_disk_that_fails_and_turns_read_only_gives_back_what_was_saved(
     assert restored is not None
     assert restored.step >= 6, "a step that was said to be saved is not on the disk"
     train(config, str(workdir), Console(quiet=True))
-    _assert_same(alone, workdir)
+    assert runs.differences(alone, workdir, SETTINGS["total_steps"]) == []
 
 
 def test_a_quota_is_told_and_more_of_it_lets_the_run_go_on(
@@ -295,7 +283,7 @@ def test_a_quota_is_told_and_more_of_it_lets_the_run_go_on(
         train(config, str(share / "run"), Console(quiet=True))
     command("btrfs", "qgroup", "limit", "none", share)
     train(config, str(share / "run"), Console(quiet=True))
-    _assert_same(alone, share / "run")
+    assert runs.differences(alone, share / "run", SETTINGS["total_steps"]) == []
 
 
 LIMITED = """
@@ -321,4 +309,4 @@ def test_files_that_may_not_grow_end_a_real_run_with_exit_3(alone: Path, tmp_pat
     with Store(tmp_path / "run" / "checkpoints") as store:
         assert store.restore(None) is None, "nothing there may be taken for a checkpoint"
     assert main(command) == 0
-    _assert_same(alone, tmp_path / "run")
+    assert runs.differences(alone, tmp_path / "run", SETTINGS["total_steps"]) == []

@@ -13,7 +13,6 @@ from tests import pair_runs, runs
 from tests.data import caption_sets, pictures
 from vit_jax import trees
 from vit_jax.captions import CaptionTokens
-from vit_jax.checkpoints.store import Store
 from vit_jax.config import default_config
 from vit_jax.data.embedded import Vectors
 from vit_jax.errors import ConfigError, DataError
@@ -62,13 +61,6 @@ def _locked(weights, **changes):
     model = {"transformer": {"dropout_rate": 0.0}}
     shape = {"model_or_filename": weights, "lock_image": True, "total_steps": 4}
     return pair_runs.tiny_config(**shape, model=model, **{"pp": {"crop": 8}, **changes})
-
-
-def _saved(workdir):
-    with Store(workdir / "checkpoints") as store:
-        restored = store.restore(None)
-    assert restored is not None
-    return restored.state
 
 
 def _started(config, mesh, monkeypatch):
@@ -128,7 +120,7 @@ def locked(weights, tmp_path_factory):
 
 @slow
 def test_a_locked_tower_has_no_optimiser_state_and_keeps_its_bits(locked, weights):
-    state, tower = _saved(locked["each"]), load_run(weights).variables["params"]
+    state, tower = runs.last_saved(locked["each"]).state, load_run(weights).variables["params"]
     tower = {name: part for name, part in tower.items() if name != "head"}
     assert trees.difference(tower, state["params"]["img"]) == []
     for name in ("opt_state", "ema"):

@@ -97,14 +97,13 @@ class Store:
                 f"step {step} is already saved in {self.directory}; a saved step is never "
                 "repeated: restore it, or save to another directory"
             )
-        writer = self._open()
         # Orbax's processes wait for each other inside `save`, some minutes for one that cannot
         # come: so what is likely to fail there is tried before.
         self._together(step, self._make_room)
         self._together(
-            step, lambda: writer.save(self._folders.staged(step), args=items, force=True)
+            step, lambda: self._open().save(self._folders.staged(step), args=items, force=True)
         )
-        self._in_flight = step, self._thread.submit(self._commit, writer, step)
+        self._in_flight = step, self._thread.submit(self._commit, self._open(), step)
 
     @property
     def saving(self) -> bool:
