@@ -93,6 +93,17 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch():
     golden.assert_close_to_largest(parts.params, whole.params, 1e-5)
 
 
+@pytest.mark.parametrize(("accum_steps", "loops"), [(1, 0), (2, 1)])
+def test_one_part_needs_no_loop(accum_steps, loops):
+    """XLA computes gradients of convolutions slowly where they stand in one: benchmarks/LOG.md."""
+    model, optimizer, schedule = _parts()
+    settings = dataclasses.replace(SETTINGS, accum_steps=accum_steps)
+    state = jax.eval_shape(lambda: initial_state(model, optimizer, (8, 8), 0))
+    batch = runs.training_batch(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4))
+    program = jax.make_jaxpr(make_train_step(model, optimizer, schedule, settings))(state, batch)
+    assert [equation.primitive.name for equation in program.eqns].count("scan") == loops
+
+
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 4, 1), (2, 2, 2), (1, 1, 8)])
 def test_any_mesh_trains_as_one_device_does(shape):
     """Dropout, augmentation and mixup on: random numbers must not depend on the mesh either."""

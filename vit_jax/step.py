@@ -85,7 +85,11 @@ def make_train_step(
             return (jax.tree.map(jnp.add, sums, new), stats), None
 
         zeros = {"loss": 0.0, "accuracy": 0.0, "grads": jax.tree.map(jnp.zeros_like, trained)}
-        (sums, stats), _ = jax.lax.scan(one_part, (zeros, state.batch_stats), (numbers, parts))
+        carry = (zeros, state.batch_stats)
+        if settings.accum_steps > 1:
+            (sums, stats), _ = jax.lax.scan(one_part, carry, (numbers, parts))
+        else:  # no loop: in one, XLA's gradients of convolutions are slow on CPUs
+            (sums, stats), _ = one_part(carry, jax.tree.map(lambda x: x[0], (numbers, parts)))
         means = jax.tree.map(lambda x: x / settings.accum_steps, sums)
         grads = means["grads"]
         measured = {

@@ -1,5 +1,6 @@
 """GatedMLP against PyTorch's numbers, and in the place of the MLP of a Transformer block."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ import pytest
 from tests import golden
 from tests.models.running import apply, new_params, random_params
 from vit_jax import models, trees
+from vit_jax.models.mlp import activation_function
 
 X = jax.random.normal(jax.random.key(0), (2, 5, 12))
 
@@ -48,6 +50,20 @@ def test_a_new_gate_lets_everything_pass(width, mlp_dim):
     passed = nn.gelu(x @ p["kernel"])[..., : mlp_dim // 2]
     want = passed @ params["proj_out"]["kernel"]
     np.testing.assert_allclose(apply(gated, params, x, deterministic=True), want, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 1e-2)])
+def test_gelu_erf_is_that_of_its_paper(dtype, tolerance):
+    """x Φ(x), and its derivative Φ(x) + x φ(x), by Python's own float64."""
+    x = np.linspace(-6, 6, 101).astype(jnp.dtype(dtype)).astype(float)
+    normal = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x])
+    density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    gelu = activation_function("gelu_erf")
+    got, back = jax.vjp(gelu, jnp.asarray(x, dtype))
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got.astype(float), x * normal, atol=tolerance, rtol=tolerance)
+    slope = back(jnp.ones_like(got))[0].astype(float)
+    np.testing.assert_allclose(slope, normal + x * density, atol=tolerance, rtol=tolerance)
 
 
 def test_tokens_do_not_mix():

@@ -109,6 +109,9 @@ MODEL: dict[str, Key] = {
     "model.stem_fields.stride": Key(None, "'cct': stride of a convolution.", POSITIVE, int),
     "model.stem_fields.pool_size": Key(None, "'cct': pixels of a max-pool.", POSITIVE, int),
     "model.stem_fields.pool_stride": Key(None, "'cct': stride of a max-pool.", POSITIVE, int),
+    "model.stem_fields.features": Key(
+        None, "'cct': channels of its convolutions but the last.", POSITIVE, int
+    ),
     "model.stem_fields.layers": Key(
         None, "'conv': (channels, stride) of each convolution.", None, tuple
     ),
