@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from vit_jax import huge_pages
 from vit_jax.commands.parser import TAKE_SETTINGS, flags_of, make_parser
 from vit_jax.errors import CheckpointError, ConfigError, VitJaxError, nearest
 
@@ -14,6 +15,7 @@ _BROKEN_PIPE = 141
 
 def run() -> None:
     """Entry point of the console script."""
+    huge_pages.ask()
     sys.exit(main(sys.argv[1:]))
 
 
