@@ -1,0 +1,35 @@
+"""The tests that compare numbers, again, on programs compiled as they are for users.
+
+All tests run on programs that XLA makes in a hurry, for which see conftest.py: it leaves out what
+makes them fast, and what could, by a fault of XLA, make them wrong.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.golden import REPOSITORY
+
+NUMBERS = (
+    "tests/models/test_golden.py",
+    "tests/models/test_mlp.py",
+    "tests/models/test_lit.py",
+    "tests/test_pretrained.py",
+    "tests/test_optim.py",
+    "tests/test_step.py::test_official_fine_tuning",
+    "tests/test_step.py::test_accumulated_parts_give_the_gradient_of_the_whole_batch",
+)
+
+
+@pytest.mark.slow
+def test_numbers_hold_as_shipped():
+    """Slow because XLA takes its time, which is the point."""
+    environment = dict(os.environ, VIT_JAX_AS_SHIPPED="1", XLA_FLAGS="")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *NUMBERS],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout
