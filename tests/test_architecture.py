@@ -12,17 +12,9 @@ PACKAGE = REPOSITORY / "vit_jax"
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
     (
-        *(
-            "errors",
-            "grids",
-            "trees",
-            "fingerprint",
-            "cache",
-            "compile_cache",
-            "memory",
-            "huge_pages",
-        ),
-        *("memory", "huge_pages", "processes", "ending", "watchdog", "signals", "output"),
+        *("errors", "extras", "grids", "trees", "fingerprint"),
+        *("cache", "compile_cache", "memory", "huge_pages"),
+        *("processes", "ending", "watchdog", "signals", "output"),
         *("settings", "config", "recipes", "recipe_words", "timm_names"),
     ),
     ("models",),

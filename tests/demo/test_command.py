@@ -14,9 +14,9 @@ pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'vit_jax[demo]
 
 from tests.golden import REPOSITORY
 from tests.test_predict import write
+from vit_jax import extras
 from vit_jax.demo.serving import address, bind
 from vit_jax.errors import ConfigError
-from vit_jax.export import extras
 from vit_jax.main import main
 
 

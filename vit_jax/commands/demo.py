@@ -26,7 +26,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _demo(options: argparse.Namespace, _: list[str]) -> int:
     if options.top < 1:
         raise ConfigError(f"--top={options.top}: must be at least 1")
-    from vit_jax.export.extras import check_installed
+    from vit_jax.extras import check_installed
 
     check_installed(("starlette", "uvicorn"), "demo", "vit_jax demo")
     from vit_jax.demo.serving import address, bind, server

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vit_jax.errors import ConfigError, nearest
-from vit_jax.export.extras import check_installed
+from vit_jax.extras import check_installed
 
 # Nothing heavy is imported here: a wrong --to is told at once.
 if TYPE_CHECKING:

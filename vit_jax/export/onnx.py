@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vit_jax.export.extras import imported
 from vit_jax.export.program import IMAGES, LOGITS, Program
+from vit_jax.extras import imported
 
 EXTRA = "onnx"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.export.extras import imported
 from vit_jax.export.program import IMAGES, LOGITS, Program
 from vit_jax.export.stablehlo import PLATFORMS
+from vit_jax.extras import imported
 
 EXTRA = "tf"
 SIGNATURE = "serving_default"

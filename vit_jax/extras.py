@@ -1,4 +1,4 @@
-"""Packages that one format needs and nobody else."""
+"""Packages that one thing needs and nobody else: is it here, and if not, how to get it."""
 
 import importlib
 import importlib.util
