@@ -4,11 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vit_jax.checkpoints.retention import Retention
+from vit_jax.checkpoints.steps import StepFolders
 from vit_jax.checkpoints.store import Store
 
 CHILD = """
@@ -90,3 +93,19 @@ def test_a_process_that_dies_leaves_whole_steps(
         store.save(3, {"w": np.full(3, 3)}, {})
     assert [path.name for path in (tmp_path / ".staging").iterdir()] == []
     assert Store(tmp_path).steps() == [restored.step, 3]
+
+
+def test_what_a_failed_save_still_writes_is_deleted_too(tmp_path):
+    """Orbax's threads go on after one of them has failed, and cannot be waited for."""
+    folders = StepFolders(tmp_path, Retention())
+    folders.clear_staging()
+
+    def write() -> None:
+        folders.staged(3).mkdir(parents=True)
+        (folders.staged(3) / "late").write_text("half")
+
+    late = threading.Timer(0.1, write)
+    late.start()
+    folders.forget_staging(patience=0.5)
+    late.join()
+    assert not any(tmp_path.iterdir())

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,9 +54,16 @@ class StepFolders:
         self.forget_staging()
         self._staging.mkdir(parents=True, exist_ok=True)
 
-    def forget_staging(self) -> None:
-        """Gives back the space of all that is no step."""
+    def forget_staging(self, patience: float = 0.0) -> None:
+        """Gives back the space of all that is no step, and for so many seconds of what yet comes.
+
+        Of a save that has failed, writes may still be under way: nobody can wait for them.
+        """
+        end = time.monotonic() + patience
         shutil.rmtree(self._staging, ignore_errors=True)
+        while time.monotonic() < end:
+            time.sleep(0.05)
+            shutil.rmtree(self._staging, ignore_errors=True)
 
     def committed(self) -> list[int]:
         """Returns the sealed steps whose files are all there at their sizes, oldest first."""

@@ -32,6 +32,9 @@ from vit_jax.trees import Tree
 
 logger = logging.getLogger("vit_jax")
 
+# Seconds after the last failed save in which writes that nobody can wait for may still come.
+_LATE_WRITES = 0.5
+
 
 class Store:
     """The checkpoints in one directory of a POSIX file system, shared by all processes of a job.
@@ -216,8 +219,8 @@ class Store:
             self._thread.shutdown()
             if self._writer is not None:
                 self._writer.close()
-            if self._gave_up and processes.is_first():  # something may have come too late
-                self._folders.forget_staging()
+            if self._gave_up and processes.is_first():
+                self._folders.forget_staging(_LATE_WRITES)
 
     def _together(self, step: int, act: Callable[[], Any]) -> None:
         """Does what all processes do; where it fails in one of them, the save fails in all."""
