@@ -16,8 +16,7 @@ CIFAR-100 with sequence pooling. What it does not say is taken to be SGD with mo
 of up to 4 pixels, and flips. Without the word, the same epochs and batches with AdamW, warm-up and
 cosine decay, and a running average of the parameters.
 
-On a CPU `--config.accum_steps=32` is nearly twice as fast (benchmarks/LOG.md, "Training in parts"),
-but not for `cct`, whose convolutions have slow gradients in parts.
+On a CPU `--config.accum_steps=32` is nearly twice as fast (benchmarks/LOG.md, "Training in parts").
 
 Scores, hardware and time: configs/README.md.
 """

@@ -7,14 +7,14 @@ LayerNorm's ε is 1e-5; unlike the published code, residuals are pre-norm throug
 official ViT.
 """
 
-import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from vit_jax.models.convolution import max_pool, training_convolution
 
 
 class ConvTokenizer(nn.Module):
@@ -38,8 +38,7 @@ class ConvTokenizer(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b gh gw d"]:
-        """Returns the grid of embeddings of images of any size; `train` changes nothing."""
-        del train  # part of the call that all stems share
+        """Returns the grid of embeddings of images of any size; the same with `train`."""
         x = images.astype(self.dtype)
         size, padding = (self.kernel_size, self.kernel_size), self.kernel_size // 2
         for i in range(self.num_layers):
@@ -51,6 +50,7 @@ class ConvTokenizer(nn.Module):
                 use_bias=False,
                 kernel_init=nn.initializers.he_normal(),
                 dtype=self.dtype,
+                conv_general_dilated=training_convolution(train=train),
                 name=f"conv_{i}",
             )
             x = self._pooled(nn.relu(conv(x)))
@@ -60,21 +60,7 @@ class ConvTokenizer(nn.Module):
         if self.pool_size is None:
             return x
         pad = (self.pool_size // 2, self.pool_size // 2)
-        x = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))  # zeros win over nothing: x is not negative
-        for axis in (2, 1):
-            x = _max_pool(x, axis, self.pool_size, self.pool_stride)
-        return x
-
-
-def _max_pool(x: Array, axis: int, size: int, stride: int) -> Array:
-    """Max-pooling along one axis, as the largest of shifted arrays.
-
-    For both axes, one after the other, equal to `nn.max_pool`, whose gradient XLA computes three
-    times as slowly on a CPU.
-    """
-    span = (x.shape[axis] - size) // stride * stride + 1
-    shifted = (jax.lax.slice_in_dim(x, i, i + span, stride, axis) for i in range(size))
-    return functools.reduce(jnp.maximum, shifted)
+        return max_pool(x, self.pool_size, self.pool_stride, (pad, pad))
 
 
 # Width, MLP width, heads, layers; the published sizes go by their layers.

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vit_jax.errors import ConfigError
+from vit_jax.models.convolution import max_pool, training_convolution
 
 EXPANSION = 4  # a unit's output has this many times the channels of its bottleneck
 GROUPS = 32  # of every GroupNorm
@@ -37,15 +38,19 @@ class StdConv(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hs ws d"]:
-        """Returns feature maps of (h, w) / stride, rounded up."""
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool = False
+    ) -> Float[Array, "b hs ws d"]:
+        """Returns feature maps of (h, w) / stride, rounded up; the same with `train`."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        return jax.lax.conv_general_dilated(
+        convolve = training_convolution(train=train) or jax.lax.conv_general_dilated
+        strides = (self.stride, self.stride)
+        return convolve(
             x.astype(self.dtype),
             standardize(kernel).astype(self.dtype),
-            window_strides=(self.stride, self.stride),
-            padding="SAME",
+            window_strides=strides,
+            padding=jax.lax.padtype_to_pads(x.shape[1:3], shape[:2], strides, "SAME"),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
@@ -62,22 +67,24 @@ class ResidualUnit(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hs ws d"]:
-        """Returns d = 4 × features channels at (h, w) / stride."""
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool = False
+    ) -> Float[Array, "b hs ws d"]:
+        """Returns d = 4 × features channels at (h, w) / stride; the same with `train`."""
         width = self.features * EXPANSION
         conv = partial(StdConv, dtype=self.dtype)
         norm = partial(nn.GroupNorm, GROUPS, dtype=self.dtype)
 
         shortcut = x
         if x.shape[-1] != width or self.stride != 1:
-            shortcut = conv(width, 1, self.stride, name="conv_proj")(x)
+            shortcut = conv(width, 1, self.stride, name="conv_proj")(x, train=train)
             shortcut = norm(name="gn_proj")(shortcut)
 
-        y = conv(self.features, 1, name="conv1")(x)
+        y = conv(self.features, 1, name="conv1")(x, train=train)
         y = nn.relu(norm(name="gn1")(y))
-        y = conv(self.features, 3, self.stride, name="conv2")(y)
+        y = conv(self.features, 3, self.stride, name="conv2")(y, train=train)
         y = nn.relu(norm(name="gn2")(y))
-        y = conv(width, 1, name="conv3")(y)
+        y = conv(width, 1, name="conv3")(y, train=train)
         y = norm(name="gn3", scale_init=nn.initializers.zeros)(y)
         return nn.relu(shortcut + y)
 
@@ -91,11 +98,14 @@ class ResNetStage(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hs ws d"]:
-        """Returns d = 4 × features channels at (h, w) / stride."""
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool = False
+    ) -> Float[Array, "b hs ws d"]:
+        """Returns d = 4 × features channels at (h, w) / stride; the same with `train`."""
         for i in range(self.num_units):
             stride = self.stride if i == 0 else 1
-            x = ResidualUnit(self.features, stride, self.dtype, name=f"unit{i + 1}")(x)
+            unit = ResidualUnit(self.features, stride, self.dtype, name=f"unit{i + 1}")
+            x = unit(x, train=train)
         return x
 
 
@@ -111,17 +121,22 @@ class ResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b hs ws d"]:
-        """Returns feature maps; `ConfigError` if the width cannot be normalised in groups."""
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool = False
+    ) -> Float[Array, "b hs ws d"]:
+        """Returns feature maps, the same with `train`.
+
+        Raises:
+          ConfigError: the width cannot be normalised in groups.
+        """
         width = self._root_width()
-        x = StdConv(width, 7, 2, self.dtype, name="conv_root")(images)
+        x = StdConv(width, 7, 2, self.dtype, name="conv_root")(images, train=train)
         x = nn.relu(nn.GroupNorm(GROUPS, dtype=self.dtype, name="gn_root")(x))
-        # By name, as the converter to ONNX has its own max_pool, which takes names alone.
-        x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="SAME")
+        x = max_pool(x, 3, 2, jax.lax.padtype_to_pads(x.shape[1:3], (3, 3), (2, 2), "SAME"))
         for i, num_units in enumerate(self.num_layers):
             stride = 1 if i == 0 else 2
             stage = ResNetStage(num_units, width * 2**i, stride, self.dtype, name=f"block{i + 1}")
-            x = stage(x)
+            x = stage(x, train=train)
         return x
 
     def _root_width(self) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.models.batchnorm import BatchNorm
+from vit_jax.models.convolution import training_convolution
 
 Fields = Any  # a mapping: dict, flax FrozenDict or ml_collections ConfigDict
 
@@ -94,7 +95,14 @@ class ConvStem(nn.Module):
         x = images.astype(self.dtype)
         for i, (channels, stride) in enumerate(self.layers):
             conv = nn.Conv(
-                channels, (3, 3), stride, 1, use_bias=False, dtype=self.dtype, name=f"conv_{i}"
+                channels,
+                (3, 3),
+                stride,
+                1,
+                use_bias=False,
+                dtype=self.dtype,
+                conv_general_dilated=training_convolution(train=train),
+                name=f"conv_{i}",
             )
             norm = BatchNorm(dtype=self.dtype, name=f"norm_{i}")
             x = nn.relu(norm(conv(x), train=train))

@@ -209,7 +209,7 @@ class VisionTransformer(nn.Module):
         """b h w c -> b gh gw d."""
         self._check_stem()
         if self.stem is None:
-            x = images if self.resnet is None else self._resnet(images, self.resnet)
+            x = images if self.resnet is None else self._resnet(images, self.resnet, train=train)
             size = patch_size(self.patches)
             return PatchEmbed(self.hidden_size, size, self.dtype, name="embedding")(x)
         fields = self.stem_fields or {}
@@ -230,11 +230,11 @@ class VisionTransformer(nn.Module):
                 f"stem={self.stem!r} and resnet={dict(self.resnet)} both come first; leave one out"
             )
 
-    def _resnet(self, images: Array, fields: Fields) -> Array:
+    def _resnet(self, images: Array, fields: Fields, *, train: bool) -> Array:
         """b h w c -> b h' w' c', with the parameters beside the model's own, as officially."""
         resnet = ResNet(**fields, dtype=self.dtype, name="resnet")
         nn.share_scope(self, resnet)
-        return resnet(images)
+        return resnet(images, train=train)
 
     def _put_in_front(self, x: Array, layout: TokenLayout) -> Array:
         """b n d -> b (front + registers + n) d, before positions are added."""
