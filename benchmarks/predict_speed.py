@@ -38,13 +38,18 @@ def main() -> None:
     pixels = jnp.asarray(next(answer(trained, names[:64])).images)
     for number in range(options.rounds):
         chunk = names[number * part : (number + 1) * part]
-        figures["predict"].append(timed(lambda: list(answer(trained, chunk)), part))  # noqa: B023
+        figures["predict"].append(timed(predict(trained, chunk), part))
         figures["forward"].append(timed(forward(trained, pixels, part), part))
     print(machine.line(machine.describe()))
     print(f"{len(names):,} photographs in {options.rounds} rounds")
     for name, rounds in figures.items():
         cpu, speed = (statistics.median(values) for values in zip(*rounds, strict=True))
         print(f"{name}: {cpu:.1f} CPU ms an image, {speed:.1f} images/s")
+
+
+def predict(trained, names: list[str]) -> Callable[[], object]:
+    """Returns the reading and classifying of so many files."""
+    return lambda: list(answer(trained, names))
 
 
 def forward(trained, pixels: jax.Array, images: int) -> Callable[[], None]:
