@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import machine
 
-from vit_jax import compile_cache
 from vit_jax.predict import open_classifier
 from vit_jax.prediction.answers import answer
 from vit_jax.prediction.inputs import expand
+from vit_jax.runtime import compile_cache
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from typing import Any
 
 import machine
 
-from vit_jax.comparison import mean_and_spread
-from vit_jax.metrics_file import TIMING, read_metrics
+from vit_jax.records.comparison import mean_and_spread
+from vit_jax.records.metrics_file import TIMING, read_metrics
 
 BENCHMARKS = Path(__file__).resolve().parent
 RUNS = BENCHMARKS / "results" / "recipes"

@@ -133,9 +133,10 @@ def ours(options: argparse.Namespace) -> Measured:
 
     import jax
 
-    from vit_jax import memory, trees
+    from vit_jax import trees
     from vit_jax.benchmark import infer, train, workload
     from vit_jax.checkpoints.store import Store
+    from vit_jax.runtime import memory
 
     experiment = workload.random_experiment(configured(options))
     if options.mode == "train":

@@ -15,7 +15,7 @@ from unittest import mock
 from tests import runs
 from tests.golden import REPOSITORY
 from vit_jax.checkpoints.store import Store
-from vit_jax.loggers import Console, Recorder
+from vit_jax.records.loggers import Console, Recorder
 from vit_jax.train import train
 
 

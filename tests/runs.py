@@ -12,8 +12,8 @@ from vit_jax import trees
 from vit_jax.checkpoints.reading import Restored
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, default_config, validate
-from vit_jax.metrics_file import TIMING
 from vit_jax.recipes import merge
+from vit_jax.records.metrics_file import TIMING
 
 TINY: dict[str, Any] = {
     "dataset": "digits",

@@ -12,16 +12,13 @@ PACKAGE = REPOSITORY / "vit_jax"
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
     (
-        *("errors", "extras", "grids", "trees", "fingerprint"),
-        *("cache", "compile_cache", "memory", "huge_pages"),
-        *("processes", "ending", "watchdog", "signals", "output"),
+        *("errors", "extras", "grids", "trees", "fingerprint", "runtime"),
         *("settings", "config", "recipes", "recipe_words", "timm_names"),
     ),
     ("models",),
     (
         *("checkpoints", "data", "text", "optim", "mesh"),
-        *("metrics", "metrics_file", "scores", "nonfinite", "loggers", "tables"),
-        *("workdir", "comparison", "trackers", "provenance", "resuming"),
+        *("records", "nonfinite", "tables", "workdir", "provenance", "resuming"),
     ),
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
@@ -31,7 +28,7 @@ FLOORS = (
     (
         *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),
         *("export", "prediction", "demo", "choosing"),
-        *("listing", "inspection", "inspection_table", "verification", "divergence"),
+        "inspecting",
     ),
     ("commands", "main", "__init__"),
 )

@@ -4,7 +4,7 @@ import jax.monitoring
 import pytest
 
 from tests import runs
-from vit_jax.loggers import Console, Recorder
+from vit_jax.records.loggers import Console, Recorder
 from vit_jax.train import train
 
 COMPILED = "/jax/core/compile/backend_compile_duration"  # also where a cache had the program

@@ -12,7 +12,7 @@ from tests.data import pictures
 from vit_jax.contact_sheet import caption, draw_contact_sheet
 from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.loggers import Console
+from vit_jax.records.loggers import Console
 from vit_jax.step import StepSettings, first_inputs
 from vit_jax.train import train
 

@@ -7,14 +7,14 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
 from tests import runs
-from vit_jax import metrics
 from vit_jax.data.digits import open_digits
 from vit_jax.errors import ConfigError
 from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.experiment import evaluation_feed, make_model, make_preprocess
-from vit_jax.loggers import Console
 from vit_jax.mesh import make_mesh
 from vit_jax.pretrained import load_run
+from vit_jax.records import metrics
+from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
 

@@ -14,10 +14,10 @@ from vit_jax.config import Config, default_config, validate
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.finetune import settled, weights_of
-from vit_jax.loggers import Console
 from vit_jax.origin import shapes_of
 from vit_jax.pretrained import load_run
 from vit_jax.recipes import load_config, merge
+from vit_jax.records.loggers import Console
 from vit_jax.release import save_pretrained
 from vit_jax.train import train
 

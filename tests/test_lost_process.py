@@ -11,10 +11,10 @@ import pytest
 
 from tests import jobs, runs
 from vit_jax.config import to_json
-from vit_jax.divergence import compare
-from vit_jax.ending import is_loss
 from vit_jax.errors import ConfigError, DataError
-from vit_jax.processes import join
+from vit_jax.inspecting.divergence import compare
+from vit_jax.runtime.ending import is_loss
+from vit_jax.runtime.processes import join
 
 STEPS, HEARTBEAT = 300, 10
 FAULTS = [(1, signal.SIGKILL), (0, signal.SIGKILL)]

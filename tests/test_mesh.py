@@ -21,7 +21,7 @@ from vit_jax.mesh import check_split, device_bytes, make_mesh, paper_mesh, parti
 from vit_jax.models import create_model
 from vit_jax.optim import make_optimizer
 from vit_jax.run import Run
-from vit_jax.signals import StopSignals
+from vit_jax.runtime.signals import StopSignals
 from vit_jax.state import abstract_state, fresh_state, initial_state
 
 NAMED = {

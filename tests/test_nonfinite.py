@@ -11,11 +11,11 @@ from tests import runs
 from vit_jax import run, trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.data.sampling import training_rows
-from vit_jax.divergence import compare
 from vit_jax.errors import NonFiniteError
-from vit_jax.loggers import Console
+from vit_jax.inspecting.divergence import compare
 from vit_jax.nonfinite import FINITE_LEAVES, KEPT, NonFiniteGuard
 from vit_jax.optim import make_schedule
+from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
 BATCHES = {"total_steps": 12, "eval_every": 12, "checkpoint_every": 4, "ema_decay": 0.9}

@@ -10,9 +10,10 @@ import pytest
 
 from tests import golden
 from tests.models.running import QUICK
-from vit_jax import inspection, pretrained, release, trees
+from vit_jax import pretrained, release, trees
 from vit_jax.checkpoints import lit
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.inspecting import inspection
 from vit_jax.models import LitModel
 from vit_jax.models.zoo import create_model, model_fields
 from vit_jax.origin import known_name

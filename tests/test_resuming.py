@@ -9,10 +9,10 @@ import pytest
 from tests import runs
 from vit_jax.checkpoints.store import Store
 from vit_jax.errors import CheckpointError, ConfigError, DataError
-from vit_jax.loggers import Console
 from vit_jax.mesh import make_mesh
-from vit_jax.metrics_file import read_metrics
 from vit_jax.provenance import changes, provenance
+from vit_jax.records.loggers import Console
+from vit_jax.records.metrics_file import read_metrics
 from vit_jax.resuming import check_data, provenance_line
 from vit_jax.train import train
 from vit_jax.workdir import Workdir

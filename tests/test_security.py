@@ -10,7 +10,7 @@ import pytest
 
 from tests.golden import REPOSITORY
 from tests.test_main import TINY
-from vit_jax.processes import bound
+from vit_jax.runtime.processes import bound
 
 FILES = sorted((REPOSITORY / "vit_jax").rglob("*.py"))
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "subprocess", "pty"}

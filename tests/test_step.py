@@ -10,13 +10,14 @@ import pytest
 from jax.sharding import AxisType
 
 from tests import golden, runs
-from vit_jax import metrics, trees
+from vit_jax import trees
 from vit_jax.config import default_config
 from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import batch_sharding, make_mesh, state_sharding
 from vit_jax.models import VisionTransformer
 from vit_jax.optim import make_optimizer, make_schedule
+from vit_jax.records import metrics
 from vit_jax.state import TrainState, initial_state
 from vit_jax.step import StepSettings, compiled, first_inputs, make_train_step
 

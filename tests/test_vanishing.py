@@ -8,10 +8,10 @@ from tests.data.pictures import encoded, noise, write
 from vit_jax.data import decoding, pipeline
 from vit_jax.data.folder import open_folder
 from vit_jax.data.preprocess import Preprocess
-from vit_jax.divergence import compare
 from vit_jax.errors import DataError
-from vit_jax.loggers import Console, Recorder
+from vit_jax.inspecting.divergence import compare
 from vit_jax.mesh import batch_sharding
+from vit_jax.records.loggers import Console, Recorder
 from vit_jax.train import train
 
 PICTURES = {

@@ -14,7 +14,7 @@ import pytest
 from tests import runs
 from vit_jax import trees
 from vit_jax.errors import CheckpointError, ConfigError
-from vit_jax.signals import StopSignals
+from vit_jax.runtime.signals import StopSignals
 from vit_jax.workdir import Workdir, find_run
 
 
@@ -74,7 +74,7 @@ def test_first_signal_is_noted_and_handlers_come_back():
 def test_second_signal_ends_the_process_at_once():
     code = (
         "import os, signal\n"
-        "from vit_jax.signals import StopSignals\n"
+        "from vit_jax.runtime.signals import StopSignals\n"
         "with StopSignals():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    print('first', flush=True)\n"

@@ -10,9 +10,9 @@ from typing import Any
 from vit_jax.checkpoints.catalogue import list_published
 from vit_jax.config import default_config, flatten
 from vit_jax.errors import ConfigError
-from vit_jax.metrics_file import last_scores
 from vit_jax.origin import Origin, describe
 from vit_jax.pretrained import Trained
+from vit_jax.records.metrics_file import last_scores
 
 # Settings that say where something lies on this machine, and nothing of the model.
 _PLACES = ("pretrained_dir", "tfds_data_dir", "tfds_manual_dir", "trackers")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vit_jax import memory, metrics, trees
+from vit_jax import trees
 from vit_jax.data.filling import ahead
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.data.preprocess import Preprocess
@@ -12,8 +12,10 @@ from vit_jax.data.real_labels import Valid, read_real_labels
 from vit_jax.experiment import Arrays, check_classes, evaluation_feed, open_split
 from vit_jax.mesh import make_mesh, replicated, with_split_batch
 from vit_jax.pretrained import Trained
-from vit_jax.scores import Outcomes, gathered
-from vit_jax.watchdog import watched
+from vit_jax.records import metrics
+from vit_jax.records.scores import Outcomes, gathered
+from vit_jax.runtime import memory
+from vit_jax.runtime.watchdog import watched
 
 
 class Evaluator:

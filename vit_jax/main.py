@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vit_jax import huge_pages
 from vit_jax.commands.parser import TAKE_SETTINGS, flags_of, make_parser
 from vit_jax.errors import CheckpointError, ConfigError, VitJaxError, nearest
+from vit_jax.runtime import huge_pages
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from vit_jax import fingerprint, processes, trees
+from vit_jax import fingerprint, trees
 from vit_jax.checkpoints.store import Restored, Store
 from vit_jax.contact_sheet import draw_contact_sheet
 from vit_jax.data.augmentation import make_augmentation
@@ -19,15 +19,16 @@ from vit_jax.data.pipeline import Batch
 from vit_jax.errors import CheckpointError
 from vit_jax.experiment import Experiment
 from vit_jax.finetune import weights_of
-from vit_jax.loggers import Check, Console
 from vit_jax.mesh import device_bytes, replicated
-from vit_jax.metrics_file import MetricsFile, Record
 from vit_jax.nonfinite import NonFiniteGuard
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.origin import describe_model
 from vit_jax.provenance import provenance
+from vit_jax.records.loggers import Check, Console
+from vit_jax.records.metrics_file import MetricsFile, Record
 from vit_jax.resuming import check_data, provenance_line
-from vit_jax.signals import StopSignals
+from vit_jax.runtime import processes
+from vit_jax.runtime.signals import StopSignals
 from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state, parted
 from vit_jax.step import Metrics, StepSettings, compiled, make_train_step
 from vit_jax.tasks import task_of

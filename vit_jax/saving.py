@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 
-from vit_jax import processes
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
 from vit_jax.errors import SaveError
+from vit_jax.runtime import processes
 from vit_jax.trees import Tree
 
 logger = logging.getLogger("vit_jax")

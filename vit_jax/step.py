@@ -11,13 +11,14 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
-from vit_jax import metrics, nonfinite, trees
+from vit_jax import nonfinite, trees
 from vit_jax.data.augment_device import augment, example_keys
 from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.erasing import erase
 from vit_jax.data.mixing import mix
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import batch_sharding, replicated, state_sharding, with_split_batch
+from vit_jax.records import metrics
 from vit_jax.state import TrainState, parted
 
 Batch = dict[str, jax.Array]

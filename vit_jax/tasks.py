@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
 
-from vit_jax import memory, trees
+from vit_jax import trees
 from vit_jax.config import Config, changed
 from vit_jax.contact_sheet import first_batch
 from vit_jax.evaluate import Evaluator, evaluate_run
@@ -24,7 +24,8 @@ from vit_jax.mesh import replicated
 from vit_jax.models.lit import LitModel
 from vit_jax.pair_model import image_tower
 from vit_jax.pretrained import Trained
-from vit_jax.scores import Outcomes
+from vit_jax.records.scores import Outcomes
+from vit_jax.runtime import memory
 from vit_jax.state import Beginning, TrainState
 from vit_jax.step import (
     Batch,

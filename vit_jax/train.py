@@ -4,21 +4,22 @@ import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 
-from vit_jax import memory, processes, trackers, watchdog
 from vit_jax.checkpoints.lock import WorkdirLock
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, to_json
-from vit_jax.ending import at_once_on_loss
 from vit_jax.experiment import Arrays, Experiment
 from vit_jax.finetune import settled
-from vit_jax.loggers import Check, Console, Recorder
-from vit_jax.metrics_file import MetricsFile, Record, last_step
 from vit_jax.pictures.report import draw_report
+from vit_jax.records import trackers
+from vit_jax.records.loggers import Check, Console, Recorder
+from vit_jax.records.metrics_file import MetricsFile, Record, last_step
+from vit_jax.records.scores import score_line
 from vit_jax.run import Run
+from vit_jax.runtime import memory, processes, watchdog
+from vit_jax.runtime.ending import at_once_on_loss
+from vit_jax.runtime.signals import StopSignals
 from vit_jax.saving import Saving
-from vit_jax.scores import score_line
-from vit_jax.signals import StopSignals
 from vit_jax.state import TrainState
 from vit_jax.tasks import Scored, build
 from vit_jax.workdir import Workdir, shown

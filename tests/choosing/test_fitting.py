@@ -14,11 +14,11 @@ import pytest
 from tests import runs
 from tests.choosing.setting import photographs
 from tests.golden import REPOSITORY
-from vit_jax import memory
 from vit_jax.choosing import fitting
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import build
 from vit_jax.mesh import replicated
+from vit_jax.runtime import memory
 
 BATCH, FIXED, EACH = 32, 400.0, 100.0  # bytes of a made-up step, and of each image on a device
 

@@ -16,9 +16,9 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.evaluate import evaluate_run
 from vit_jax.experiment import training_feed
-from vit_jax.loggers import Console
 from vit_jax.mesh import make_mesh
 from vit_jax.pretrained import load_run
+from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
 IMAGES = np.stack([pictures.noise(4, 5, seed) for seed in range(6)])

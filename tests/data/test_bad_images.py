@@ -13,7 +13,7 @@ from vit_jax.data.pipeline import hold
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource
 from vit_jax.errors import DataError
-from vit_jax.loggers import Console
+from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
 COUNT = 20  # examples: the first half of class a, the second of class b

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.data import pictures
-from vit_jax import cache
 from vit_jax.data import folder_index
 from vit_jax.data.folder_index import index_folder, is_image
 from vit_jax.errors import DataError
+from vit_jax.runtime import cache
 
 FILES = ["train/a/1.jpg", "train/a/2.jpg", "train/b/deep/er/1.jpg", "test/a/9.jpg", "7.png"]
 

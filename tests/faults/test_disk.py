@@ -18,8 +18,8 @@ from tests import jobs, runs
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import to_json
 from vit_jax.errors import CheckpointError, SaveError
-from vit_jax.loggers import Console, Recorder
 from vit_jax.main import main
+from vit_jax.records.loggers import Console, Recorder
 from vit_jax.train import train
 
 pytestmark = pytest.mark.slow  # nine whole runs

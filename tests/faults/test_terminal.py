@@ -14,8 +14,8 @@ import pytest
 from tests import jobs, runs
 from tests.golden import REPOSITORY
 from vit_jax.config import to_json
-from vit_jax.loggers import Console
-from vit_jax.metrics_file import TIMING
+from vit_jax.records.loggers import Console
+from vit_jax.records.metrics_file import TIMING
 from vit_jax.train import train
 
 # Four of whole processes.

@@ -20,9 +20,9 @@ from unittest import mock
 
 from vit_jax.checkpoints import integrity, steps, store
 from vit_jax.data.pipeline import Feed
-from vit_jax.loggers import Recorder
 from vit_jax.main import main
-from vit_jax.metrics_file import MetricsFile
+from vit_jax.records.loggers import Recorder
+from vit_jax.records.metrics_file import MetricsFile
 from vit_jax.train import Workdir
 
 STARTED = float(os.environ.get("VICTIM_STARTED", time.time()))

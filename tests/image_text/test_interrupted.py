@@ -5,7 +5,7 @@ import pytest
 from tests import crash, jobs, pair_runs, runs
 from tests.data import caption_sets
 from vit_jax.config import to_json
-from vit_jax.loggers import Console
+from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
 pytestmark = pytest.mark.slow  # whole runs, some in processes of their own

@@ -22,7 +22,6 @@ from vit_jax.image_text import vectors
 from vit_jax.image_text.recall import ranks_of
 from vit_jax.image_text.scores import Retrieval, Retrieved, ZeroShot
 from vit_jax.image_text.vectors import embedded
-from vit_jax.loggers import Console
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.models.inputs import example_inputs
 from vit_jax.models.lit import normalized
@@ -30,6 +29,7 @@ from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.pair_model import make_pair_model
 from vit_jax.pretrained import load_run
 from vit_jax.recipes import merge
+from vit_jax.records.loggers import Console
 from vit_jax.run import step_settings
 from vit_jax.state import abstract_state, fresh_state, initial_state
 from vit_jax.step import compiled, make_train_step

@@ -7,8 +7,8 @@ import pytest
 from tests import pair_runs
 from tests.data import caption_sets
 from tests.text import vocabularies
-from vit_jax.loggers import Console
 from vit_jax.main import main
+from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
 pytest.importorskip("tokenizers", reason="the extra lit")

@@ -23,7 +23,7 @@ from vit_jax.pictures.filters import draw_filters, principal_components
 from vit_jax.pictures.model import draw_model
 from vit_jax.pictures.page import write_page
 from vit_jax.pictures.positions import draw_positions, position_similarity, positions_of
-from vit_jax.scores import Outcomes
+from vit_jax.records.scores import Outcomes
 
 PREPROCESS = Preprocess((8, 8))
 

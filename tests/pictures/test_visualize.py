@@ -6,9 +6,9 @@ import re
 from tests import golden, runs
 from tests.data import pictures
 from tests.test_predict import write
-from vit_jax.loggers import Console
 from vit_jax.main import main
 from vit_jax.pictures import report
+from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
 

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from vit_jax import memory
 from vit_jax.benchmark import float64, workload
 from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.timing import Spread, call_seconds, spread
@@ -18,6 +17,7 @@ from vit_jax.experiment import Experiment
 from vit_jax.mesh import batch_shards
 from vit_jax.models import kernels
 from vit_jax.models.summary import AttentionSize, attention_size
+from vit_jax.runtime import memory
 from vit_jax.tables import console, table
 
 Qkv = tuple[Array, Array, Array]  # query, key and value, each b n h c

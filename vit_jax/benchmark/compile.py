@@ -11,13 +11,13 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from vit_jax import memory
 from vit_jax.benchmark import workload
 from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.steps import describe, print_titled
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
 from vit_jax.planning.partitioned import collective_bytes
+from vit_jax.runtime import memory
 from vit_jax.tables import console, table
 
 _CACHE_OPTIONS = {

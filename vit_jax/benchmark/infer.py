@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vit_jax import memory, trees
+from vit_jax import trees
 from vit_jax.benchmark import workload
 from vit_jax.benchmark.steps import StepSpeed, Work, measure
 from vit_jax.config import Config, changed
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import Experiment
 from vit_jax.mesh import batch_sharding, batch_shards, make_mesh, state_sharding
+from vit_jax.runtime import memory
 from vit_jax.step import Batch
 
 

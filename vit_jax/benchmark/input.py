@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vit_jax import signals
 from vit_jax.benchmark import workload
 from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.timing import repetitions
@@ -22,7 +21,8 @@ from vit_jax.data.decoding import decode_pixels, training_crop
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.experiment import Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Throughput
+from vit_jax.records.loggers import Throughput
+from vit_jax.runtime import signals
 from vit_jax.tables import console, table
 
 _ENDLESS = 10**9  # steps: more than anybody waits for

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from vit_jax import memory, trees
+from vit_jax import trees
 from vit_jax.benchmark import workload
 from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.steps import describe, print_titled
@@ -21,6 +21,7 @@ from vit_jax.config import Config
 from vit_jax.data.pipeline import Batch
 from vit_jax.errors import ConfigError
 from vit_jax.run import Run
+from vit_jax.runtime import memory
 from vit_jax.state import TrainState
 from vit_jax.tables import table
 

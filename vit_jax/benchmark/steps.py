@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import rich.table
 
-from vit_jax import memory
 from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.peak import matmul_peak
 from vit_jax.benchmark.timing import Repeated, Spread, spread, step_seconds, timed
 from vit_jax.experiment import Experiment
 from vit_jax.models.summary import summarize
 from vit_jax.origin import describe_model
+from vit_jax.runtime import memory
 from vit_jax.step import Batch
 from vit_jax.tables import console, table
 

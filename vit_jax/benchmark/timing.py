@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vit_jax import signals
+from vit_jax.runtime import signals
 
 MIN_STEPS = 3
 SAMPLE_SECONDS = 0.02

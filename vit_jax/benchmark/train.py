@@ -4,12 +4,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from vit_jax import memory
 from vit_jax.benchmark import workload
 from vit_jax.benchmark.steps import StepSpeed, Work, measure
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config
 from vit_jax.experiment import Experiment
+from vit_jax.runtime import memory
 
 FORWARD_PASSES = 3  # the backward pass has two products for each one of the forward pass
 

@@ -13,10 +13,10 @@ from vit_jax.data.datasets import ARRAYS, open_dataset
 from vit_jax.errors import ConfigError, VitJaxError
 from vit_jax.experiment import Experiment, build
 from vit_jax.finetune import settled
-from vit_jax.loggers import Console
 from vit_jax.mesh import batch_sharding
+from vit_jax.records.loggers import Console
 from vit_jax.run import Run
-from vit_jax.signals import StopSignals
+from vit_jax.runtime.signals import StopSignals
 from vit_jax.state import TrainState
 from vit_jax.step import Batch
 

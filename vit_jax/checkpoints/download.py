@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from vit_jax.cache import FOLDER_VARIABLE, cache_folder
 from vit_jax.checkpoints import hub, locations, lock, transfer
 from vit_jax.checkpoints.integrity import sync
 from vit_jax.checkpoints.kinds import is_web_page
 from vit_jax.errors import CheckpointError
+from vit_jax.runtime.cache import FOLDER_VARIABLE, cache_folder
 
 logger = logging.getLogger("vit_jax")
 

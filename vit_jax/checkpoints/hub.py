@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax import cache
 from vit_jax.checkpoints import locations
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.runtime import cache
 
 EXTRA = "pip install 'vit_jax[hub]'"
 

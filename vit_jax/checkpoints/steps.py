@@ -18,10 +18,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vit_jax import processes
 from vit_jax.checkpoints import integrity
 from vit_jax.checkpoints.retention import Retention, Scores
 from vit_jax.errors import CheckpointError
+from vit_jax.runtime import processes
 
 logger = logging.getLogger("vit_jax")
 

@@ -21,13 +21,14 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from vit_jax import processes, trees
+from vit_jax import trees
 from vit_jax.checkpoints import fit, reading
 from vit_jax.checkpoints.orbax_errors import hush, reason
 from vit_jax.checkpoints.reading import Restored
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.steps import StepFolders
 from vit_jax.errors import CheckpointError, SaveError
+from vit_jax.runtime import processes
 from vit_jax.trees import Tree
 
 logger = logging.getLogger("vit_jax")

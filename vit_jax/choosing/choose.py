@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vit_jax import memory
 from vit_jax.choosing import fitting, rules
 from vit_jax.choosing.data import Facts
 from vit_jax.choosing.rules import Choice, Devices, Weights
@@ -14,6 +13,7 @@ from vit_jax.errors import ConfigError
 from vit_jax.experiment import build
 from vit_jax.finetune import settled
 from vit_jax.recipes import apply_flags, merge, set_by_flags
+from vit_jax.runtime import memory
 
 _LENGTHS = ("total_steps", "epochs")
 _ELSEWHERE = {"dataset": "FOLDER", "model_or_filename": "--model", "pretrained_dir": "--model"}

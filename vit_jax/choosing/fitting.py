@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax import memory
 from vit_jax.config import changed, flatten
 from vit_jax.data.sources import ArraySource
 from vit_jax.errors import ConfigError
@@ -22,6 +21,7 @@ from vit_jax.mesh import batch_sharding, batch_shards, device_bytes
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.planning.plan import shapes_of_state
 from vit_jax.run import step_settings
+from vit_jax.runtime import memory
 from vit_jax.step import compiled, make_train_step
 
 # Of what is free; the rest is for what the compiler does not count. A process on a CPU was measured

@@ -39,8 +39,8 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     from vit_jax.recipes import load_config
 
     config = load_config(options.config, overrides)
-    from vit_jax import compile_cache
-    from vit_jax.signals import StopSignals
+    from vit_jax.runtime import compile_cache
+    from vit_jax.runtime.signals import StopSignals
 
     compile_cache.enable()
     with StopSignals():

@@ -13,7 +13,7 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _verify(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.errors import CheckpointError
-    from vit_jax.verification import verify
+    from vit_jax.inspecting.verification import verify
 
     report = verify(options.workdir)
     print(*report.lines, sep="\n")
@@ -25,7 +25,7 @@ def _diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _diff(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax.divergence import compare
+    from vit_jax.inspecting.divergence import compare
 
     comparison = compare(*options.workdirs)
     print(*comparison.lines, sep="\n")

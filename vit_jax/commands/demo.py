@@ -32,10 +32,10 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.demo.serving import address, bind, server
 
     with bind(options.port) as listening:  # before the weights, which take longer
-        from vit_jax import compile_cache
         from vit_jax.demo.site import make_site
         from vit_jax.demo.viewing import Viewer
         from vit_jax.predict import open_classifier
+        from vit_jax.runtime import compile_cache
 
         compile_cache.enable()
         trained = open_classifier(options.source, **described(options, options.source))

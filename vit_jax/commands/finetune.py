@@ -45,7 +45,7 @@ def _finetune(options: argparse.Namespace, overrides: list[str]) -> int:
     place = Workdir(options.workdir or default_workdir(options.folder))
     replan = options.plan or options.minutes is not None
     config = recipe_in_use(place, facts.folder, options.model, overrides, replan=replan)
-    from vit_jax import compile_cache
+    from vit_jax.runtime import compile_cache
 
     compile_cache.enable()
     recipe = f"{place.given}/{NAME}"
@@ -58,7 +58,7 @@ def _finetune(options: argparse.Namespace, overrides: list[str]) -> int:
         folder, workdir = map(shlex.quote, (options.folder, place.given))
         print(f"train       vit_jax finetune {folder} --workdir={workdir}")
         return 0
-    from vit_jax.ending import alone_on_failure
+    from vit_jax.runtime.ending import alone_on_failure
     from vit_jax.train import train
 
     with alone_on_failure():

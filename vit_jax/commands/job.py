@@ -34,6 +34,6 @@ def join_job(options: argparse.Namespace) -> None:
     """Makes this process one of the job that the flags describe, if they do."""
     explicit = (options.coordinator, options.processes, options.process)
     if options.distributed or explicit != (None, None, None):
-        from vit_jax import processes
+        from vit_jax.runtime import processes
 
         processes.join(*explicit, options.patience, options.heartbeat, options.stall)

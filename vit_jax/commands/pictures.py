@@ -17,7 +17,7 @@ def _visualize_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _visualize(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax import compile_cache
+    from vit_jax.runtime import compile_cache
     from vit_jax.visualize import visualize
 
     compile_cache.enable()
@@ -43,8 +43,8 @@ def _report(options: argparse.Namespace, _: list[str]) -> int:
 
     if Path(options.output).suffix != ".png":
         raise ConfigError(f"--output={options.output}: must end in .png")
-    from vit_jax.comparison import compare, comparison_table
     from vit_jax.pictures.comparing import draw_comparison
+    from vit_jax.records.comparison import compare, comparison_table
     from vit_jax.tables import console
 
     groups = compare(options.workdirs)

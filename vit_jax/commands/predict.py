@@ -42,12 +42,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace, _: list[str]) -> int:
     _check(options)
-    from vit_jax import compile_cache
     from vit_jax.predict import class_names, open_classifier, predictions
     from vit_jax.prediction.answers import UnreadableError, answer
     from vit_jax.prediction.features import Features
     from vit_jax.prediction.inputs import expand
     from vit_jax.prediction.overlays import Overlays
+    from vit_jax.runtime import compile_cache
 
     features = Features(options.features) if options.features else None
     names = expand(options.images, sys.stdin)

@@ -26,11 +26,11 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     from vit_jax.recipes import load_config
 
     config = load_config(options.config, overrides)
-    from vit_jax import compile_cache
+    from vit_jax.runtime import compile_cache
 
     compile_cache.enable()
     join_job(options)
-    from vit_jax.ending import alone_on_failure
+    from vit_jax.runtime.ending import alone_on_failure
     from vit_jax.train import train
 
     with alone_on_failure():
@@ -54,9 +54,10 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.workdir import find_run
 
     find_run(options.workdir)  # before all that takes seconds to import
-    from vit_jax import compile_cache, scores
     from vit_jax.evaluate import real_labels
     from vit_jax.pretrained import load_run
+    from vit_jax.records import scores
+    from vit_jax.runtime import compile_cache
     from vit_jax.tasks import score_run
 
     compile_cache.enable()

@@ -55,11 +55,11 @@ def _zeroshot(options: argparse.Namespace, _: list[str]) -> int:
 
     classes = read_classes(options.classes) if options.classes else None
     _begin(options)
-    from vit_jax import scores
     from vit_jax.data.datasets import open_dataset
-    from vit_jax.ending import alone_on_failure
     from vit_jax.image_text.zeroshot import evaluate_zero_shot
-    from vit_jax.processes import is_first
+    from vit_jax.records import scores
+    from vit_jax.runtime.ending import alone_on_failure
+    from vit_jax.runtime.processes import is_first
 
     with alone_on_failure():
         lit, dataset, split = _open(options)
@@ -82,10 +82,10 @@ def _zeroshot(options: argparse.Namespace, _: list[str]) -> int:
 def _retrieve(options: argparse.Namespace, _: list[str]) -> int:
     _begin(options)
     from vit_jax.data.pair_datasets import open_pairs
-    from vit_jax.ending import alone_on_failure
     from vit_jax.image_text import recall
     from vit_jax.image_text.retrieval import evaluate_retrieval
-    from vit_jax.processes import is_first
+    from vit_jax.runtime.ending import alone_on_failure
+    from vit_jax.runtime.processes import is_first
 
     with alone_on_failure():
         lit, dataset, split = _open(options)
@@ -107,7 +107,7 @@ def _retrieve(options: argparse.Namespace, _: list[str]) -> int:
 
 def _begin(options: argparse.Namespace) -> None:
     """Checks what can be checked at once, and joins the other processes."""
-    from vit_jax import compile_cache
+    from vit_jax.runtime import compile_cache
     from vit_jax.workdir import is_run
 
     if options.batch < 1:

@@ -25,7 +25,7 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 def _models(options: argparse.Namespace, _: list[str]) -> int:
     if options.json and not options.pretrained:
         raise ConfigError("--json: goes with --pretrained")
-    from vit_jax import listing
+    from vit_jax.inspecting import listing
 
     if options.pretrained:
         listing.print_pretrained(options.name, as_json=options.json)
@@ -43,7 +43,7 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(options: argparse.Namespace, _: list[str]) -> int:
-    from vit_jax.inspection_table import print_inspection
+    from vit_jax.inspecting.inspection_table import print_inspection
 
     print_inspection(options.source, as_json=options.json, **described(options, options.source))
     return 0

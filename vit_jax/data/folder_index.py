@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from vit_jax import cache
 from vit_jax.errors import DataError
+from vit_jax.runtime import cache
 
 EXTENSIONS = frozenset(
     {

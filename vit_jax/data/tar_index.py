@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vit_jax import cache
 from vit_jax.data.folder_index import EXTENSIONS
 from vit_jax.errors import DataError
+from vit_jax.runtime import cache
 
 _VERSION = 1
 _SETTLED_NS = 2 * 10**9  # a file that changed so shortly ago may change again and not show it

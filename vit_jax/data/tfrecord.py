@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from vit_jax import cache
 from vit_jax.errors import DataError
+from vit_jax.runtime import cache
 
 _HEADER, _FOOTER = 12, 4
 _VERSION = 1

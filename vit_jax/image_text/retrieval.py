@@ -4,8 +4,8 @@ from vit_jax.data.pairs import PairSource
 from vit_jax.image_text.opening import ImageText, embed_texts, feed_of, on_devices, towers_of
 from vit_jax.image_text.recall import ranks_of
 from vit_jax.image_text.scores import Retrieved, captions_of
-from vit_jax.memory import explained
 from vit_jax.mesh import make_mesh, replicated
+from vit_jax.runtime.memory import explained
 
 
 def evaluate_retrieval(

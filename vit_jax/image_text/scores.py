@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Int32
 
-from vit_jax import metrics, trees
+from vit_jax import trees
 from vit_jax.captions import CaptionTokens, Texts
 from vit_jax.data.filling import ahead
 from vit_jax.data.pairs import ClassPairs, PairSource
@@ -17,7 +17,8 @@ from vit_jax.experiment import Experiment
 from vit_jax.image_text.recall import Ranks, ranks_of
 from vit_jax.image_text.towers import Towers
 from vit_jax.mesh import replicated
-from vit_jax.scores import Outcomes, gathered
+from vit_jax.records import metrics
+from vit_jax.records.scores import Outcomes, gathered
 from vit_jax.text.prompts import class_embeddings, prompts_of
 
 

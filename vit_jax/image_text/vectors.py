@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from vit_jax import cache, processes, trees
+from vit_jax import trees
 from vit_jax.data.embedded import EmbeddedFeed, Vectors
 from vit_jax.data.pipeline import Feed
 from vit_jax.data.stamps import stamp
@@ -16,6 +16,7 @@ from vit_jax.errors import DataError
 from vit_jax.experiment import Experiment
 from vit_jax.image_text.towers import Towers
 from vit_jax.mesh import replicated
+from vit_jax.runtime import cache, processes
 
 
 def embedded(

@@ -13,10 +13,10 @@ from vit_jax.data.sources import Source
 from vit_jax.errors import DataError
 from vit_jax.evaluate import Evaluator
 from vit_jax.image_text.opening import ImageText, embed_texts, feed_of, on_devices, towers_of
-from vit_jax.memory import explained
 from vit_jax.mesh import make_mesh, replicated
 from vit_jax.models.lit import LitModel
-from vit_jax.scores import Outcomes
+from vit_jax.records.scores import Outcomes
+from vit_jax.runtime.memory import explained
 from vit_jax.text.prompts import TEMPLATES, check_templates, class_embeddings, prompts_of, spoken
 
 

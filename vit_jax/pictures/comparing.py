@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax.comparison import Group
 from vit_jax.pictures.curves import moving_mean
 from vit_jax.pictures.figure import COLOURS, cut, new_figure, plain, save
+from vit_jax.records.comparison import Group
 
 # (title, key in metrics.jsonl, y axis, factor)
 _PANELS = (

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vit_jax.pictures.figure import CannotDrawError, cut, new_figure, plain, save
-from vit_jax.scores import Outcomes
+from vit_jax.records.scores import Outcomes
 
 _MOST = 100  # classes of a matrix that can be read
 _COUNTED = 20  # classes whose cells have room for their counts

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.metrics_file import TIMING, Record
 from vit_jax.pictures.figure import new_figure, save
+from vit_jax.records.metrics_file import TIMING, Record
 
 # (title, [(key in metrics.jsonl, label)], y axis, factor)
 _PANELS = (

@@ -11,7 +11,7 @@ from vit_jax.data.decoding import decode_pixels
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import Source
 from vit_jax.pictures.figure import CannotDrawError
-from vit_jax.scores import Outcomes
+from vit_jax.records.scores import Outcomes
 
 _SHOWN = 24
 

@@ -11,7 +11,6 @@ from vit_jax import trees
 from vit_jax.experiment import Experiment
 from vit_jax.image_text.recall import AT
 from vit_jax.image_text.scores import Retrieved
-from vit_jax.metrics_file import read_metrics
 from vit_jax.models.lit import LitModel
 from vit_jax.origin import describe_model
 from vit_jax.pair_model import image_tower
@@ -23,7 +22,8 @@ from vit_jax.pictures.figure import in_one_line
 from vit_jax.pictures.model import draw_model
 from vit_jax.pictures.page import Table, write_page
 from vit_jax.pictures.similarity import draw_pairs
-from vit_jax.scores import Outcomes, to_json
+from vit_jax.records.metrics_file import read_metrics
+from vit_jax.records.scores import Outcomes, to_json
 from vit_jax.workdir import Workdir
 
 logger = logging.getLogger("vit_jax")

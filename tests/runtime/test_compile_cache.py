@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from tests.golden import REPOSITORY
-from vit_jax import compile_cache
+from vit_jax.runtime import compile_cache
 
 COMPILE = """
 import jax, jax.numpy as jnp
 from jax import monitoring
-from vit_jax import compile_cache
+from vit_jax.runtime import compile_cache
 
 compile_cache._MIN_SECONDS = 0.0
 compile_cache.enable()

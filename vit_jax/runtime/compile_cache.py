@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from vit_jax.cache import cache_folder
+from vit_jax.runtime.cache import cache_folder
 
 LIMIT = 2**32  # bytes
 _MIN_SECONDS = 0.3  # of compilation: less is not worth a file

@@ -9,9 +9,9 @@ import pytest
 from tests import runs
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import to_json
-from vit_jax.divergence import compare
+from vit_jax.inspecting.divergence import compare
+from vit_jax.inspecting.verification import verify
 from vit_jax.main import main
-from vit_jax.verification import verify
 
 STATE = {"params": {"kernel": np.ones((2, 3), np.float32), "bias": np.zeros(3, np.float32)}}
 

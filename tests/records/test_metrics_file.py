@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vit_jax import metrics_file
 from vit_jax.errors import CheckpointError
-from vit_jax.metrics_file import MetricsFile, read_metrics
+from vit_jax.records import metrics_file
+from vit_jax.records.metrics_file import MetricsFile, read_metrics
 
 resource = pytest.importorskip("resource", reason="Windows has no limits of files")
 

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from vit_jax.huge_pages import tunables
+from vit_jax.runtime.huge_pages import tunables
 
 MADVISE = "always [madvise] never\n"
 GLIBC = ("glibc", "2.36")
 
 PROGRAM = """
 import os, pathlib, platform, sys
-from vit_jax import huge_pages
+from vit_jax.runtime import huge_pages
 huge_pages._MODE = pathlib.Path(sys.argv[1])
 platform.libc_ver = lambda: ("glibc", "2.36")
 huge_pages.ask()

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from tests import runs
-from vit_jax.comparison import compare, mean_and_spread
 from vit_jax.config import to_json
 from vit_jax.errors import CheckpointError
 from vit_jax.main import main
+from vit_jax.records.comparison import compare, mean_and_spread
 
 
 def write(folder, accuracies, **changes):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests import jobs, runs
-from vit_jax import processes
 from vit_jax.config import to_json
 from vit_jax.errors import ConfigError
-from vit_jax.loggers import Console
 from vit_jax.mesh import batch_sharding, local_rows
+from vit_jax.records.loggers import Console
+from vit_jax.runtime import processes
 from vit_jax.train import train
 
 STEPS = 200

@@ -10,9 +10,9 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from vit_jax import metrics
 from vit_jax.errors import DataError
-from vit_jax.scores import Calibration, gathered, real_accuracy, to_json
+from vit_jax.records import metrics
+from vit_jax.records.scores import Calibration, gathered, real_accuracy, to_json
 
 
 def judged(logits, labels, mask=None, parts=1):

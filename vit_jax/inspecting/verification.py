@@ -7,7 +7,7 @@ from vit_jax.checkpoints import integrity
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.steps import STAGING, StepFolders
 from vit_jax.errors import CheckpointError
-from vit_jax.metrics_file import read_metrics
+from vit_jax.records.metrics_file import read_metrics
 from vit_jax.workdir import Workdir, find_run
 
 _UNCHECKED = (

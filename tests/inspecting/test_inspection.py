@@ -13,7 +13,7 @@ from vit_jax.checkpoints import arrays, writing
 from vit_jax.checkpoints.arrays import read_arrays, write_npz, write_safetensors
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError
-from vit_jax.inspection import UnknownWeights, inspect
+from vit_jax.inspecting.inspection import UnknownWeights, inspect
 from vit_jax.main import main
 from vit_jax.models.zoo import create_model
 from vit_jax.origin import fields_of

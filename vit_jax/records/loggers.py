@@ -11,9 +11,9 @@ import rich.console
 import rich.progress
 import rich.table
 
-from vit_jax import output, watchdog
-from vit_jax.metrics_file import MetricsFile
-from vit_jax.scores import describe
+from vit_jax.records.metrics_file import MetricsFile
+from vit_jax.records.scores import describe
+from vit_jax.runtime import output, watchdog
 
 Check = Callable[[int, dict[str, Any]], None]
 

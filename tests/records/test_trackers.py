@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from tests import runs
-from vit_jax import trackers
 from vit_jax.errors import ConfigError
-from vit_jax.loggers import Console
-from vit_jax.metrics_file import read_metrics
+from vit_jax.records import trackers
+from vit_jax.records.loggers import Console
+from vit_jax.records.metrics_file import read_metrics
 from vit_jax.train import tracking, train
 from vit_jax.workdir import Workdir
 

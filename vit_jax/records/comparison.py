@@ -9,7 +9,7 @@ import rich.table
 
 from vit_jax.config import as_tuple
 from vit_jax.errors import CheckpointError
-from vit_jax.metrics_file import Record, read_metrics
+from vit_jax.records.metrics_file import Record, read_metrics
 from vit_jax.settings import HARMLESS
 from vit_jax.tables import table
 from vit_jax.workdir import Workdir

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vit_jax import ending, watchdog
 from vit_jax.errors import ConfigError, VitJaxError
+from vit_jax.runtime import ending, watchdog
 
 _NONE, _FAILED = -1, -2
 

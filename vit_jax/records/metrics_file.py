@@ -12,7 +12,7 @@ from typing import Any
 from vit_jax.checkpoints.atomic import replacing
 from vit_jax.checkpoints.integrity import sync
 from vit_jax.errors import CheckpointError
-from vit_jax.trackers import Tracker
+from vit_jax.records.trackers import Tracker
 
 logger = logging.getLogger("vit_jax")
 

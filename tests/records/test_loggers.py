@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import pytest
 import rich.console
 
-from vit_jax import loggers
 from vit_jax.errors import CheckpointError, NonFiniteError
-from vit_jax.loggers import Console, Recorder, Throughput, clock
-from vit_jax.metrics_file import MetricsFile, read_metrics
 from vit_jax.nonfinite import FINITE_LEAVES, KEPT, NonFiniteGuard
+from vit_jax.records import loggers
+from vit_jax.records.loggers import Console, Recorder, Throughput, clock
+from vit_jax.records.metrics_file import MetricsFile, read_metrics
 
 
 def _measured(loss):

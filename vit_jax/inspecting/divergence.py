@@ -10,7 +10,7 @@ import numpy as np
 from vit_jax import trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import differences
-from vit_jax.metrics_file import TIMING, Record, read_metrics
+from vit_jax.records.metrics_file import TIMING, Record, read_metrics
 from vit_jax.workdir import Workdir, find_run
 
 _SHOWN = 20  # arrays listed; the others are counted

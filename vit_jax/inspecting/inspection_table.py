@@ -8,7 +8,7 @@ from vit_jax.checkpoints.headers import Header
 from vit_jax.checkpoints.statistics import Statistics
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.grids import show
-from vit_jax.inspection import Inspection, UnknownWeights, inspect
+from vit_jax.inspecting.inspection import Inspection, UnknownWeights, inspect
 from vit_jax.tables import console, table
 
 _NAMED = 5  # classes whose names are shown

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tests import jobs, runs
-from vit_jax import ending, watchdog
 from vit_jax.config import to_json
 from vit_jax.errors import ConfigError, LostProcessError
-from vit_jax.processes import join
+from vit_jax.runtime import ending, watchdog
+from vit_jax.runtime.processes import join
 
 STALL = 60  # seconds: beside other tests it takes as long to compile the first step
 

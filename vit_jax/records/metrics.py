@@ -36,7 +36,7 @@ LOSSES = {"softmax": cross_entropy, "sigmoid": binary_cross_entropy}
 
 
 def outcomes(logits: Float[Array, "b k"], labels: Int[Array, "b"]) -> dict[str, Shaped[Array, "b"]]:
-    """Returns what became of each example, of which `vit_jax.scores` makes all scores.
+    """Returns what became of each example, of which `vit_jax.records.scores` makes all scores.
 
     `predicted` is the most probable class, the first of equals, and `confidence` its probability;
     `loss` is in nats, and `top5` says whether the label is among the five most probable.

@@ -11,12 +11,13 @@ import pytest
 
 from tests import runs
 from tests.golden import REPOSITORY
-from vit_jax import memory, nonfinite
+from vit_jax import nonfinite
 from vit_jax.benchmark import workload
 from vit_jax.errors import ConfigError
 from vit_jax.evaluate import Evaluator
 from vit_jax.main import main
 from vit_jax.run import Run
+from vit_jax.runtime import memory
 from vit_jax.train import train
 
 HUGE = 1 << 46  # float32 values: more than a processor can address

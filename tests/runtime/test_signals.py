@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vit_jax.signals import StopSignals
+from vit_jax.runtime.signals import StopSignals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
@@ -85,7 +85,7 @@ def test_nohup_stays_in_force():
 def test_a_second_signal_of_any_kind_ends_the_process_at_once(first, second):
     code = (
         "import os, signal\n"
-        "from vit_jax.signals import StopSignals\n"
+        "from vit_jax.runtime.signals import StopSignals\n"
         "with StopSignals() as signals:\n"
         f"    os.kill(os.getpid(), signal.{first})\n"
         f"    assert signals.received == signal.{first}\n"

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from vit_jax import ending
 from vit_jax.errors import LostProcessError
+from vit_jax.runtime import ending
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""Looking at what there is: weights, checkpoints, runs, and where two of them differ."""
