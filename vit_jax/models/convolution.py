@@ -1,9 +1,9 @@
 """Convolutions and max-pooling with gradients that are fast on a CPU.
 
 XLA's own convolution has gradients as fast as those of matrix products on a CPU, except inside a
-loop: there, as in a step that accumulates over parts of a batch, they are up to ten times as slow
-(benchmarks/LOG.md, "Convolutions in parts, on a CPU"). A GPU's or TPU's convolutions are best left
-to XLA, and so are predictions and exported programs anywhere, which need no gradient.
+loop: there, as in a step that accumulates over parts of a batch, they are ten times as slow and
+more (benchmarks/LOG.md, "Convolutions in parts, on a CPU"). A GPU's or TPU's convolutions are best
+left to XLA, and so are predictions and exported programs anywhere, which need no gradient.
 """
 
 import functools
@@ -57,7 +57,7 @@ def conv_by_products(
         @ kernel[i].reshape(-1, features)
         for i in range(kernel_rows)
     )
-    return sum(products, start=jnp.zeros((), x.dtype)).reshape(len(x), rows, columns, features)
+    return functools.reduce(jnp.add, products).reshape(len(x), rows, columns, features)
 
 
 def max_pool(
