@@ -89,7 +89,7 @@ def initial_state(
     inputs = [jnp.zeros(each.shape, each.dtype) for each in example_inputs(model, image_size)]
     # A key of the older kind: it gives the official initial values for the same seed.
     variables = model.init(jax.random.PRNGKey(seed), *inputs, train=False)
-    own = {name: jnp.full((1,), value) for name, value in beginning.values.items()}
+    own = {name: jnp.full((1,), x, jnp.float32) for name, x in beginning.values.items()}
     variables = {**variables, "params": {**variables["params"], **own}}
     for name, given in (start or {}).items():
         variables[name] = {**variables[name], **given} if name == "params" else given

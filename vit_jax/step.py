@@ -140,7 +140,7 @@ def _kept(finite: Array, new: TrainState, old: TrainState) -> TrainState:
     return jax.tree.map(choose, new, old, is_leaf=is_schedule)
 
 
-def compiled(step: Step, mesh: Mesh, state: TrainState) -> Step:
+def compiled(step: Step, mesh: Mesh, state: TrainState) -> jax.stages.Wrapped:
     """Returns the step under `jit`: sharded over the mesh, the state's memory used again."""
     shardings = state_sharding(mesh, state)
     return jax.jit(

@@ -189,7 +189,9 @@ def test_a_member_that_is_not_as_long_as_declared(tmp_path: Path) -> None:
     long = npy(np.ones(1000))
     path = write_zip(tmp_path / "a.npz", [("a.npy", long[:-500])])
     patch_sizes(path, len(long))
-    assert "its end is missing" in refusal(path) or "elements, not the" in refusal(path)
+    # The last is what Python's own zipfile says from 3.13 on.
+    reasons = ("its end is missing", "elements, not the", "Overlapped entries")
+    assert any(reason in refusal(path) for reason in reasons)
     path = write_zip(tmp_path / "b.npz", [("a.npy", npy(np.ones(10)) + bytes(800))])
     patch_sizes(path, len(npy(np.ones(10))))
     assert "CRC" in refusal(path)

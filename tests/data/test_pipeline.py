@@ -5,10 +5,11 @@ import itertools
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from tests import golden
+from tests import golden, pair_runs, runs
 from tests.data import pictures
 from vit_jax.data import decoding, sampling
 from vit_jax.data.augment_host import (
@@ -26,6 +27,7 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import ArraySource
 from vit_jax.errors import DataError
 from vit_jax.mesh import batch_sharding, make_mesh
+from vit_jax.tasks import build
 
 COUNT = 22  # examples: no multiple of a batch
 AREA = (0.2, 1.0)
@@ -47,6 +49,24 @@ def same(tmp_path):
 @pytest.fixture
 def mixed(tmp_path):
     return _source(tmp_path, ((8, 8), (20, 12), (9, 30)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        runs.tiny_config(),
+        runs.tiny_config(augment={"randaugment": (1, 5)}),  # streamed
+        runs.tiny_config(mesh={"fsdp": 2}),
+        pair_runs.tiny_config(),
+    ],
+)
+def test_shapes_are_those_of_the_batches(config):
+    feed = build(config).train
+    batch = next(feed.training(0, 1))
+    assert feed.training_shapes() == {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+        for name, x in batch.items()
+    }
 
 
 def _equal(some, others):

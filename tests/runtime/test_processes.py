@@ -51,9 +51,11 @@ def test_two_processes_stop_together_and_one_process_goes_on(tmp_path):
     train(config, str(tmp_path / "alone"), Console(quiet=True))
     both, alone = (runs.metrics_of(tmp_path / name) for name in ("run", "alone"))
     assert [line["step"] for line in both] == [line["step"] for line in alone]
+    # Rounding differs with the layout, and Adam lets it grow: in the gradient's norm after 20 steps
+    # to 3e-5 (jax 0.12), in a loss after 200 to more.
     for a, b in zip(both[:20], alone[:20], strict=True):
+        assert a.pop("grad_norm") == pytest.approx(b.pop("grad_norm"), rel=1e-4)
         assert a == pytest.approx(b, rel=1e-5)
-    # Rounding differs with the layout, and 200 steps of Adam let it grow.
     assert both[-1]["test_loss"] == pytest.approx(alone[-1]["test_loss"], rel=1e-3)
 
 

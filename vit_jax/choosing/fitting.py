@@ -6,7 +6,6 @@ Where the whole batch does not fit, a small part of it is compiled too: two poin
 """
 
 import dataclasses
-import functools
 import time
 from typing import Any
 
@@ -14,10 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.config import changed, flatten
-from vit_jax.data.sources import ArraySource
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import Experiment, make_model, make_preprocess
-from vit_jax.mesh import batch_sharding, batch_shards, device_bytes
+from vit_jax.mesh import batch_shards, device_bytes
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.planning.plan import shapes_of_state
 from vit_jax.run import step_settings
@@ -135,22 +133,10 @@ def step_of(experiment: Experiment, parts: int) -> Program:
     optimizer = make_optimizer(config, schedule)
     state = shapes_of_state(config, experiment.model, experiment.mesh)
     step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
-    batch = _batch(experiment)
-    jitted: Any = compiled(step, experiment.mesh, state)
-    call = jitted.lower(state, batch).compile()
+    batch = experiment.train.training_shapes()
+    call = compiled(step, experiment.mesh, state).lower(state, batch).compile()
     ahead = config.prefetch * device_bytes(batch)
     return Program(call, (state, batch), memory.bytes_of_program(call) + ahead)
-
-
-def _batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of a batch of training, as the feed makes it."""
-    source, count = experiment.train.source, experiment.config.batch
-    size = experiment.preprocess.size
-    if experiment.train.resident and isinstance(source, ArraySource):
-        size = source.images.shape[1:3]
-    one = functools.partial(jax.ShapeDtypeStruct, sharding=batch_sharding(experiment.mesh))
-    rows = {name: one((count,), jnp.int32) for name in ("label", "epoch", "index")}
-    return {"image": one((count, *size, 3), jnp.uint8), **rows}
 
 
 def seconds_of(program: Program) -> float | int:

@@ -123,6 +123,22 @@ class Feed:
         """
         return self._batches(range(first, last), self._training_rows, self._training_example)
 
+    def training_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns shape, dtype and sharding of the batches of `training`; reads no image."""
+        size = self.loading.preprocess.size
+        if isinstance(self.source, ArraySource) and self.resident:
+            size = self.source.images.shape[1:3]
+
+        def rows(*shape: int, dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
+            shape = (self.batch, *shape)
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=self.loading.sharding)
+
+        shapes = {name: rows() for name in ("label", "epoch", "index")}
+        if self.loading.texts is not None:
+            tokens = self.loading.texts({name: np.zeros(1, np.int32) for name in shapes})
+            shapes["tokens"] = rows(*tokens.shape[1:], dtype=tokens.dtype)
+        return shapes | {"image": rows(*size, 3, dtype=np.uint8)}
+
     def training_indices(self, step: int) -> np.ndarray:
         """Returns the index (b,) of each row of the batch of a step, in all processes.
 
