@@ -147,26 +147,25 @@ def _restoring_seconds(store: Store, state: TrainState) -> float:
 
 @contextlib.contextmanager
 def _resident_bytes() -> Iterator[list[int]]:
-    """Gives a list that fills, while entered, with what this process holds in memory.
+    """Gives a list that fills, from entering to leaving, with what this process holds in memory.
 
     It stays empty where the system does not tell.
     """
     held: list[int] = []
     done, file = threading.Event(), Path("/proc/self/statm")
-
-    def sample() -> None:
-        while True:
-            held.append(int(file.read_text().split()[1]) * page)
-            if done.wait(_SAMPLE_SECONDS):
-                return
-
     if not file.exists():
         yield held
         return
     import resource
 
-    page = resource.getpagesize()
-    held.append(int(file.read_text().split()[1]) * page)
+    def look() -> None:
+        held.append(int(file.read_text().split()[1]) * resource.getpagesize())
+
+    def sample() -> None:
+        while not done.wait(_SAMPLE_SECONDS):
+            look()
+
+    look()
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
     try:
@@ -174,6 +173,7 @@ def _resident_bytes() -> Iterator[list[int]]:
     finally:
         done.set()
         sampler.join()
+        look()  # on a busy machine the sampler may not have had its turn
 
 
 def print_save(speed: SaveSpeed) -> None:
