@@ -57,11 +57,31 @@ def read(folder: Path, wanted: Mapping[str, Any]) -> Restored:
         )
     with _reader(folder) as reader:
         restored = reader.restore(folder, args=ocp.args.Composite(**items))
-    return Restored(int(folder.name), restored.get("state", {}), restored["metadata"])
+    state = trees.map_with_path(
+        lambda path, value: _copied(value, wanted[path]), restored.get("state", {})
+    )
+    return Restored(int(folder.name), state, restored["metadata"])
+
+
+def _is_copied(leaf: Any) -> bool:
+    """Whether several devices here hold all of it: Orbax would read the file for each of them."""
+    sharding = getattr(leaf, "sharding", None)
+    return (
+        sharding is not None
+        and sharding.is_fully_replicated
+        and len(sharding.addressable_devices) > 1
+    )
+
+
+def _copied(value: Any, leaf: Any) -> Any:
+    """Returns an array that was read once, on all devices that hold it; others as they are."""
+    if not _is_copied(leaf):
+        return value
+    return jax.make_array_from_callback(value.shape, leaf.sharding, lambda index: value[index])
 
 
 def _restore_args(leaf: Any) -> ocp.RestoreArgs:
-    if leaf is None:
+    if leaf is None or _is_copied(leaf):
         return ocp.RestoreArgs(restore_type=np.ndarray)
     default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return ocp.ArrayRestoreArgs(

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from vit_jax import trees
@@ -35,6 +36,11 @@ logger = logging.getLogger("vit_jax")
 
 # Seconds after the last failed save in which writes that nobody can wait for may still come.
 _LATE_WRITES = 0.5
+
+# Bytes. Devices that hold the same array write a part of it each, and Orbax cuts each part by a
+# program of its own: for eight devices and a ViT 200 of them, compiled while training stands still.
+# Smaller parts than this are not worth it: one device writes the whole array.
+_SMALLEST_PART = 2**20
 
 
 class Store:
@@ -244,8 +250,16 @@ class Store:
             hush()
             # Else an exit without `close` hangs, waiting for folders that no thread will make.
             options = ocp.AsyncOptions(create_directories_asynchronously=False)
+            handlers = ocp.type_handlers.create_type_handler_registry(
+                (jax.Array, ocp.type_handlers.ArrayHandler(
+                    min_slice_bytes_for_replica_parallel=_SMALLEST_PART
+                )),
+                (np.ndarray, ocp.type_handlers.NumpyHandler()),
+            )  # fmt: skip
             handler = ocp.CompositeCheckpointHandler(
-                composite_options=ocp.CompositeOptions(async_options=options)
+                composite_options=ocp.CompositeOptions(async_options=options),
+                state=ocp.PyTreeCheckpointHandler(type_handler_registry=handlers),
+                metadata=ocp.JsonCheckpointHandler(),
             )
             self._writer = ocp.AsyncCheckpointer(handler, async_options=options)
         return self._writer
