@@ -1,6 +1,6 @@
 """Checkpoints of a run: saved while training goes on, verified before they are restored.
 
-Nothing else in the project knows Orbax. Its CheckpointManager takes any numbered folder for a
+Nothing outside this folder knows Orbax. Its CheckpointManager takes any numbered folder for a
 checkpoint, restores flipped bytes, never falls back, and deletes old steps before anyone has looked
 at the new one. So the store uses the AsyncCheckpointer beneath it, and `steps` decides what counts.
 A step has the layout of a CheckpointManager with the items `state` and `metadata`, and can be read
@@ -19,12 +19,12 @@ from types import TracebackType
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from vit_jax import trees
 from vit_jax.checkpoints import fit, reading
-from vit_jax.checkpoints.orbax_errors import hush, reason
+from vit_jax.checkpoints.orbax_errors import reason
+from vit_jax.checkpoints.orbax_writer import make_writer
 from vit_jax.checkpoints.reading import Restored
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.steps import StepFolders
@@ -36,11 +36,6 @@ logger = logging.getLogger("vit_jax")
 
 # Seconds after the last failed save in which writes that nobody can wait for may still come.
 _LATE_WRITES = 0.5
-
-# Bytes. Devices that hold the same array write a part of it each, and Orbax cuts each part by a
-# program of its own: for eight devices and a ViT 200 of them, compiled while training stands still.
-# Smaller parts than this are not worth it: one device writes the whole array.
-_SMALLEST_PART = 2**20
 
 
 class Store:
@@ -247,21 +242,7 @@ class Store:
     def _open(self) -> ocp.AsyncCheckpointer:
         """Returns the writer, made when the first save needs it."""
         if self._writer is None:
-            hush()
-            # Else an exit without `close` hangs, waiting for folders that no thread will make.
-            options = ocp.AsyncOptions(create_directories_asynchronously=False)
-            handlers = ocp.type_handlers.create_type_handler_registry(
-                (jax.Array, ocp.type_handlers.ArrayHandler(
-                    min_slice_bytes_for_replica_parallel=_SMALLEST_PART
-                )),
-                (np.ndarray, ocp.type_handlers.NumpyHandler()),
-            )  # fmt: skip
-            handler = ocp.CompositeCheckpointHandler(
-                composite_options=ocp.CompositeOptions(async_options=options),
-                state=ocp.PyTreeCheckpointHandler(type_handler_registry=handlers),
-                metadata=ocp.JsonCheckpointHandler(),
-            )
-            self._writer = ocp.AsyncCheckpointer(handler, async_options=options)
+            self._writer = make_writer()
         return self._writer
 
     def _commit(self, writer: ocp.AsyncCheckpointer, step: int) -> None:
