@@ -7,9 +7,10 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
 from typing import Any
+
+from tests.loopback import serving
 
 TOKEN = "hf_stubsecret0123"
 
@@ -138,13 +139,5 @@ def _handler(hub: Hub) -> type[http.server.BaseHTTPRequestHandler]:
 def serve() -> Iterator[Hub]:
     """Yields a hub at `hub.url`, in threads of its own."""
     hub = Hub()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serving(_handler(hub)) as hub.url:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -16,8 +16,13 @@ def check_installed(packages: Sequence[str], extra: str, what: str) -> None:
         raise ConfigError(f"{what} needs {' and '.join(missing)}: pip install 'vit_jax[{extra}]'")
 
 
-def imported(package: str, extra: str) -> Any:
+def imported(package: str, extra: str, what: str) -> Any:
     """Imports a package of an extra; what it warns of while it is imported is its own affair.
+
+    Args:
+      package: as in an import.
+      extra: of vit_jax, that brings it.
+      what: needs it, as the user knows it.
 
     Raises:
       ConfigError: it is not there, or does not run here.
@@ -29,5 +34,6 @@ def imported(package: str, extra: str) -> Any:
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{package} cannot be imported ({reason}): pip install 'vit_jax[{extra}]'"
+            f"{what} needs {package}, which cannot be imported ({reason}): "
+            f"pip install 'vit_jax[{extra}]'"
         ) from error

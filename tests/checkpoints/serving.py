@@ -5,13 +5,13 @@ import dataclasses
 import hashlib
 import http.server
 import random
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.loopback import serving
 from vit_jax.checkpoints.download import fetch
 from vit_jax.errors import CheckpointError
 
@@ -99,16 +99,8 @@ def _handler(web: Web) -> type[http.server.BaseHTTPRequestHandler]:
 def serve() -> Iterator[Web]:
     """Yields a server at `web.url`, in threads of its own."""
     web = Web()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(web))
-    web.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serving(_handler(web)) as web.url:
         yield web
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def error_of(url: str, **arguments: Any) -> str:

@@ -139,7 +139,8 @@ def test_the_vocabulary_must_be_of_the_weights(bert):
 def test_without_the_extra_one_line_says_so(monkeypatch, kind):
     for name in ("tokenizers", "sentencepiece"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=r"^texts need \w+: pip install 'vit_jax\[lit\]'$"):
+    one_line = r"^a tokenizer needs \w+, which cannot be imported \(.+\): pip .+\[lit\]'$"
+    with pytest.raises(ConfigError, match=one_line):
         tokenizers.make_tokenizer(Vocabulary(kind, b"x"), 4)
 
 

@@ -15,6 +15,7 @@ from vit_jax.extras import imported
 
 EXTRA = "onnx"
 
+_WHAT = "an ONNX model"
 _CHATTY = ("onnx_ir", "jax2onnx")
 
 
@@ -22,7 +23,7 @@ def write(program: Program, path: Path) -> None:
     """Writes a graph with one input and one output, whose batch is the symbol "batch"."""
     program.check_fits("onnx")
     with _quiet():
-        imported("jax2onnx", EXTRA).to_onnx(
+        imported("jax2onnx", EXTRA, _WHAT).to_onnx(
             lambda images: program(images),
             [program.images("batch")],
             model_name="vit_jax",
@@ -35,7 +36,7 @@ def write(program: Program, path: Path) -> None:
 
 def load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Returns the function of a file, from images to logits, on the CPU."""
-    runtime = imported("onnxruntime", EXTRA)
+    runtime = imported("onnxruntime", EXTRA, _WHAT)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda images: session.run([LOGITS], {IMAGES: images})[0]
 

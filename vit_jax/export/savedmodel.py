@@ -18,10 +18,12 @@ from vit_jax.extras import imported
 EXTRA = "tf"
 SIGNATURE = "serving_default"
 
+_WHAT = "a SavedModel"
+
 
 def write(program: Program, folder: Path) -> None:
     """Writes a SavedModel whose signature `SIGNATURE` takes `images` and returns `logits`."""
-    tf, jax2tf = _tensorflow(), imported("jax.experimental.jax2tf", EXTRA)
+    tf, jax2tf = _tensorflow(), imported("jax.experimental.jax2tf", EXTRA, _WHAT)
     height, width = program.preprocess.size
     converted = jax2tf.convert(
         program.apply,
@@ -58,7 +60,7 @@ def _tensorflow() -> Any:
     """TensorFlow, which would otherwise take the whole memory of JAX's GPU, and talk a lot."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # whose use it would announce; XLA has none
-    tensorflow = imported("tensorflow", EXTRA)
+    tensorflow = imported("tensorflow", EXTRA, _WHAT)
     for kind in ("GPU", "TPU"):
         tensorflow.config.set_visible_devices([], kind)
     return tensorflow

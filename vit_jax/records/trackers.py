@@ -6,7 +6,6 @@ there once, when a run begins; resuming repeats no step.
 """
 
 import contextlib
-import importlib
 import os
 import re
 import secrets
@@ -15,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vit_jax.config import Config, flatten
 from vit_jax.errors import ConfigError
+from vit_jax.extras import imported
 from vit_jax.workdir import Workdir
 
 _TEST = "test_"
@@ -66,7 +66,7 @@ class TensorBoard:
 
     def __init__(self, config: Config, place: Workdir, step: int, recorded: int):
         del recorded
-        tensorboard = _imported("tensorboardX", "tensorboard")
+        tensorboard = imported("tensorboardX", "tensorboard", "config.trackers='tensorboard'")
         folder = place.root / "tensorboard"
         begins = not any(folder.glob("events.out.*"))
         # TensorBoard drops what was written of later steps before, in files left as they are.
@@ -100,7 +100,7 @@ class WeightsAndBiases:
     """
 
     def __init__(self, config: Config, place: Workdir, step: int, recorded: int):
-        wandb = _imported("wandb", "wandb")
+        wandb = imported("wandb", "wandb", "config.trackers='wandb'")
         del step
         identity = place.root / "wandb" / "run_id"
         begins = not identity.exists()
@@ -170,13 +170,3 @@ def _public(text: str) -> str:
     if not re.match(r"\w+://", text):
         return text
     return re.sub(r"(?<=://)[^/@]*@", "", re.split(r"[?#]", text, maxsplit=1)[0])
-
-
-def _imported(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"config.trackers={extra!r} needs {module}, which is not installed: "
-            f"pip install 'vit_jax[{extra}]'"
-        ) from error

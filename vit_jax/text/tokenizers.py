@@ -4,7 +4,6 @@ Both are of the extra `lit`, and imported when a tokenizer is made.
 """
 
 import dataclasses
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,8 +12,10 @@ import numpy as np
 from jaxtyping import Int32
 
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.extras import imported
 from vit_jax.text.vocabulary import Vocabulary, read_vocabulary
 
+_WHAT = "a tokenizer"
 _CLS, _UNKNOWN = "[CLS]", "[UNK]"
 _PADDING = 0  # officially the number, whatever the vocabulary's first line is
 
@@ -64,7 +65,7 @@ class BertTokenizer:
     def __init__(self, vocabulary: Vocabulary, max_len: int):
         """Raises `ConfigError` without the extra `lit`, `CheckpointError` for no vocabulary."""
         _check_length(max_len)
-        library = _imported("tokenizers")
+        library = imported("tokenizers", "lit", _WHAT)
         pieces = _pieces(vocabulary)
         model = library.models.WordPiece(pieces, unk_token=_UNKNOWN)
         self._tokenizer = library.Tokenizer(model)
@@ -92,7 +93,7 @@ class SentencePieceTokenizer:
     def __init__(self, vocabulary: Vocabulary, max_len: int):
         """Raises `ConfigError` without the extra `lit`, `CheckpointError` for no such model."""
         _check_length(max_len)
-        library = _imported("sentencepiece")
+        library = imported("sentencepiece", "lit", _WHAT)
         try:
             self._model = library.SentencePieceProcessor(model_proto=vocabulary.content)
         except RuntimeError as error:
@@ -191,10 +192,3 @@ def _check_length(max_len: int) -> None:
         raise ConfigError(
             f"max_len={max_len}: must be at least 2, as one token marks the beginning or the end"
         )
-
-
-def _imported(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"texts need {name}: pip install 'vit_jax[lit]'") from error
