@@ -3,18 +3,12 @@
 import os
 import tempfile
 
+from tests import xla
+
 # Before JAX is imported anywhere: the mesh tests need eight devices, and a GPU or TPU of the
 # machine at hand must not change a number.
 os.environ["JAX_PLATFORMS"] = "cpu"
-_FLAGS = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
-# Most of the tests' time is XLA's: programs are compiled in half of it where they need not be fast.
-# tests/test_as_shipped.py has those that compare numbers run again as users' programs are compiled.
-if "VIT_JAX_AS_SHIPPED" not in os.environ:
-    _FLAGS += [
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
-    ]
-os.environ["XLA_FLAGS"] = " ".join(filter(None, _FLAGS))
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla.flags(8)}".strip()
 
 # The same programs are compiled again and again, by tests, by workers and by the processes that
 # tests start: each is compiled once. The folder lives as long as the session, whose first process

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from notebooks import refresh
+from tests import xla
 from tests.golden import REPOSITORY, shared
 from vit_jax.checkpoints.catalogue import published
 
@@ -35,7 +36,7 @@ runs = pytest.mark.slow  # a kernel starts, and compiles models of real size
 @pytest.fixture
 def execute(tmp_path, monkeypatch):
     """Returns a function that runs a notebook and what it is asked for at its end, as JSON."""
-    monkeypatch.delenv("XLA_FLAGS")  # as a user has it, without the virtual devices
+    monkeypatch.setenv("XLA_FLAGS", xla.flags())  # as a user has it, without the virtual devices
     monkeypatch.setenv("VIT_JAX_OFFLINE", "1")
     for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import runs
+from tests import runs, xla
 from tests.checkpoints.serving import Served, serve
 from tests.data import tfds_sets
 from tests.golden import REPOSITORY
@@ -154,7 +154,7 @@ def test_the_command_itself_from_its_bucket(place, tmp_path):
         web.files["/vit_models/imagenet21k/ViT-B_16.npz"] = Served(file.read_bytes())
         flags = [*flags_of(VIT, tmp_path / "run"), *SMALL_VIT, *SMALL_RUN, "--config.report=false"]
         own = {"VIT_JAX_MIRROR": web.url, "VIT_JAX_CACHE": str(tmp_path), "no_proxy": "*"}
-        whole = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | own
+        whole = os.environ | own | {"XLA_FLAGS": xla.flags()}
         done = subprocess.run(
             [sys.executable, "-m", "vit_jax.main", *flags,
              f"--config.tfds_data_dir={place}/data"],

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import xla
 from tests.docs import pages, sandbox
 from tests.docs.running import Page
 from tests.golden import REPOSITORY
@@ -48,8 +49,7 @@ def test_every_block_does_what_the_page_says(name: str, stocked: Path, tmp_path:
         "COLUMNS": "100",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
     }
-    # One device, as a reader has; and programs that run once need not be fast.
-    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    environment["XLA_FLAGS"] = xla.flags()  # one device, as a reader has
     done = subprocess.run(
         [sys.executable, "-m", "tests.docs.one_page", str(REPOSITORY / name)],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=600,

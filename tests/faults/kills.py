@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests import runs
+from tests import runs, xla
 from tests.faults.victim import POINTS
 from tests.golden import REPOSITORY
 from vit_jax.checkpoints.store import Store
@@ -98,7 +98,7 @@ def start(config: Path, workdir: Path, fault: str = "none", *flags: str) -> Star
     command += [f"--config={config}", f"--workdir={workdir}", *flags]
     ended = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "XLA_FLAGS": "", "VICTIM_STARTED": str(time.time())},
+        env={**os.environ, "XLA_FLAGS": xla.flags(), "VICTIM_STARTED": str(time.time())},
     )  # fmt: skip
     output = ended.stdout + ended.stderr
     assert ended.returncode in (0, -signal.SIGKILL), output
