@@ -20,6 +20,7 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.main import main
 from vit_jax.models.zoo import create_model
 from vit_jax.predict import open_classifier, predict
+from vit_jax.prediction import answers
 from vit_jax.prediction.answers import UnreadableError, answer
 from vit_jax.release import save_pretrained
 
@@ -64,6 +65,33 @@ def test_batches_padding_and_threads_change_nothing(weights, photos, capsys):
         for one, row in zip(found, rows, strict=True):
             np.testing.assert_allclose([p for _, p in one["top"]], np.sort(row)[::-1], rtol=1e-4)
             assert one["indices"] == np.argsort(-row).tolist()
+
+
+def test_devices_share_what_is_too_much_for_one(weights, photos, monkeypatch):
+    used, fetched = [], answers._fetched
+
+    def spy(loaded, asked):
+        used.append((asked[0].shape[0], len(asked[0].sharding.device_set)))
+        return fetched(loaded, asked)
+
+    monkeypatch.setattr(answers, "_fetched", spy)
+    opened, files = open_classifier(weights), sorted(map(str, photos.rglob("*.png")))
+    names = [*files * 5, "nothing.png", *files]  # 43, of which 42 are images
+    found, rest = [], answers.answer(opened, names, features=True)
+    with pytest.raises(UnreadableError, match=r"nothing\.png"):
+        found.extend(rest)
+    assert used == [(48, 8)]
+    rows, seen = expected(weights, files)
+    (one,) = found
+    assert one.names == (*files * 5, *files)
+    np.testing.assert_allclose(one.probabilities, np.tile(rows, (6, 1)), rtol=1e-4)
+    np.testing.assert_allclose(one.features, np.tile(seen, (6, 1)), rtol=1e-4, atol=1e-5)
+    used.clear()
+    assert len(list(answers.answer(opened, files * 6, batch=34))) == 2
+    assert used == [(40, 8), (40, 8)]
+    used.clear()
+    assert len(list(answers.answer(opened, files * 6, batch=32))) == 2
+    assert used == [(32, 1), (32, 1)]
 
 
 def test_csv_has_a_line_for_each_class(weights, photos, capsys):

@@ -30,7 +30,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention", metavar="FOLDER", help="also draw what was attended to in each image"
     )
-    parser.add_argument("--batch", type=int, help="images at once (default: 32, 128 off the CPU)")
+    parser.add_argument(
+        "--batch", type=int, help="images at once (default: for each device 32, 128 off the CPU)"
+    )
     parser.add_argument(
         "images",
         nargs="+",

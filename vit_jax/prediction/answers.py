@@ -1,5 +1,6 @@
 """What a model says of batch after batch: probabilities, and the features that its head reads."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 
 from vit_jax.data.decoding import decode_pixels
@@ -15,7 +17,7 @@ from vit_jax.prediction import inputs
 from vit_jax.prediction.loading import Loaded, Pixels, load
 from vit_jax.pretrained import Pretrained, Trained
 
-# Images in a batch: on a CPU more bring nothing; an accelerator wants to be filled.
+# Images in a batch of one device: on a CPU more bring nothing; an accelerator wants to be filled.
 _BATCH, _BATCH_OF_ACCELERATOR = 32, 128
 
 
@@ -57,27 +59,27 @@ def answer(
 ) -> Iterator[Answers]:
     """Yields answers for images, in order: decoded by threads, computed in batches of one shape.
 
-    While the device computes a batch, the next ones are read.
+    While a batch is computed, the next ones are read. Where there are more images than one device
+    takes at once, all devices of the process share each batch.
 
     Args:
       trained: what `open_classifier` returns.
       names: paths and URLs, as `inputs.expand` returns them.
       features: whether to return what the head reads, too.
-      batch: images in a batch; None for 32 on a CPU, 128 elsewhere.
+      batch: images in a batch; None for 32 on a CPU, 128 elsewhere, times the number of devices.
       threads: that decode; None for one a core.
 
     Raises:
       UnreadableError: at the end, if some images could not be read.
       CheckpointError: the model gives logits for each token, not for the image.
     """
-    usual = _BATCH if jax.default_backend() == "cpu" else _BATCH_OF_ACCELERATOR
-    size = min(batch or usual, len(names))
-    ask, reasons = _compiled(trained, features), []
+    size, shares = _shared(len(names), batch, len(jax.local_devices()))
+    ask, reasons = _compiled(trained, features, shares), []
     waiting: tuple[Loaded, Any] | None = None
     threads = threads or os.cpu_count() or 1
     for loaded in load(names, _reader(trained), size, trained.preprocess.size, threads):
         reasons.extend(loaded.unreadable)
-        asked = (loaded, ask(jnp.asarray(loaded.images))) if loaded.names else None
+        asked = (loaded, ask(loaded.images)) if loaded.names else None
         if waiting is not None:
             yield _fetched(*waiting)
         waiting = asked
@@ -100,7 +102,7 @@ def answerer(trained: Trained | Pretrained) -> Callable[[str, Content], Answers]
 
     def one(name: str, content: Content) -> Answers:
         images = trained.preprocess.pixels(decode_pixels(content, name))[None]
-        return _fetched(Loaded((name,), images, ()), ask(jnp.asarray(images)))
+        return _fetched(Loaded((name,), images, ()), ask(images))
 
     return one
 
@@ -109,12 +111,29 @@ def _reader(trained: Trained | Pretrained) -> Callable[[str], Pixels]:
     return lambda name: trained.preprocess.pixels(decode_pixels(inputs.read(name), name))
 
 
-def _compiled(trained: Trained | Pretrained, features: bool) -> Callable[[jax.Array], Any]:
-    """Returns the program from pixels b h w 3 to (probabilities, features), None for what is not.
+def _shared(count: int, batch: int | None, devices: int) -> tuple[int, int]:
+    """Returns the images in a batch, and how many of so many devices share it."""
+    usual = _BATCH if jax.default_backend() == "cpu" else _BATCH_OF_ACCELERATOR
+    size = min(batch or usual * devices, count)
+    shares = devices if size > usual else 1  # a program for several is slower to compile
+    return -(-size // shares) * shares, shares
 
-    Parameters are its arguments, so that it holds no copy of them.
+
+def _compiled(
+    trained: Trained | Pretrained, features: bool, shares: int = 1
+) -> Callable[[UInt8[np.ndarray, "b h w 3"]], Any]:
+    """Returns the program from pixels to (probabilities, features), None for what is not.
+
+    Parameters are its arguments, so that it holds no copy of them; of several devices that share
+    the batch, each has its own.
     """
     model: Any = trained.model
+    variables, put = trained.variables, jnp.asarray
+    if shares > 1:
+        devices = jax.local_devices()[:shares]
+        mesh = jax.make_mesh((shares,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+        variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+        put = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec("data")))
     headless = model.clone(num_classes=None)
 
     @jax.jit
@@ -128,7 +147,7 @@ def _compiled(trained: Trained | Pretrained, features: bool) -> Callable[[jax.Ar
             found = jnp.asarray(headless.apply(variables, normal, train=False), jnp.float32)
         return rows, found
 
-    return lambda images: program(trained.variables, images)
+    return lambda images: program(variables, put(images))
 
 
 def _fetched(loaded: Loaded, asked: tuple[Any, Any]) -> Answers:
