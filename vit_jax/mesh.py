@@ -69,6 +69,13 @@ def make_mesh(data: int | None = None, fsdp: int = 1, tensor: int = 1) -> Mesh:
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+def local_mesh() -> Mesh:
+    """Returns a mesh of the devices of this process alone, all along `data`."""
+    devices = jax.local_devices()
+    sizes = axis_sizes(len(devices))
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
 def paper_mesh(sizes: tuple[int, int, int]) -> AbstractMesh:
     """Returns a mesh of so many devices along each axis that need not exist."""
     return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3)

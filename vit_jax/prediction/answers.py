@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 
 from vit_jax.data.decoding import decode_pixels
 from vit_jax.errors import CheckpointError, DataError
+from vit_jax.mesh import batch_sharding, local_mesh, replicated
 from vit_jax.prediction import inputs
 from vit_jax.prediction.loading import Loaded, Pixels, load
 from vit_jax.pretrained import Pretrained, Trained
@@ -74,7 +74,7 @@ def answer(
       CheckpointError: the model gives logits for each token, not for the image.
     """
     size, shares = _shared(len(names), batch, len(jax.local_devices()))
-    ask, reasons = _compiled(trained, features, shares), []
+    ask, reasons = _compiled(trained, features, shares > 1), []
     waiting: tuple[Loaded, Any] | None = None
     threads = threads or os.cpu_count() or 1
     for loaded in load(names, _reader(trained), size, trained.preprocess.size, threads):
@@ -120,20 +120,19 @@ def _shared(count: int, batch: int | None, devices: int) -> tuple[int, int]:
 
 
 def _compiled(
-    trained: Trained | Pretrained, features: bool, shares: int = 1
+    trained: Trained | Pretrained, features: bool, together: bool = False
 ) -> Callable[[UInt8[np.ndarray, "b h w 3"]], Any]:
     """Returns the program from pixels to (probabilities, features), None for what is not.
 
-    Parameters are its arguments, so that it holds no copy of them; of several devices that share
-    the batch, each has its own.
+    Parameters are its arguments, so that it holds no copy of them. `together` the devices of this
+    process share each batch, and each has the parameters.
     """
     model: Any = trained.model
     variables, put = trained.variables, jnp.asarray
-    if shares > 1:
-        devices = jax.local_devices()[:shares]
-        mesh = jax.make_mesh((shares,), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-        variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-        put = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec("data")))
+    if together:
+        mesh = local_mesh()
+        variables = jax.device_put(variables, replicated(mesh))
+        put = functools.partial(jax.device_put, device=batch_sharding(mesh))
     headless = model.clone(num_classes=None)
 
     @jax.jit
