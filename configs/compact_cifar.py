@@ -14,9 +14,10 @@ DATA: `cifar10` or `cifar100` of TFDS, or a folder {train,test}/CLASS/*.png of t
 learning rate of 0.01 from the first step to the last. It reports 77.25 % on CIFAR-10 and 47.21 % on
 CIFAR-100 with sequence pooling. What it does not say is taken to be SGD with momentum 0.9, shifts
 of up to 4 pixels, and flips. Without the word, the same epochs and batches with AdamW, warm-up and
-cosine decay, label smoothing and a running average of the parameters; `cct`, which without them
-learns its images by heart, has one operation of RandAugment an image, mixup and CutMix, and a
-little stochastic depth besides.
+cosine decay, label smoothing, a running average of the parameters, and as much mixing of images as
+the model has use for: `cvt` and `mcvit`, which are too small for their data, have mixup, and in a
+fifth of the batches CutMix in its place; `cct`, which learns its images by heart, has CutMix in
+half of them, one operation of RandAugment an image, and a little stochastic depth besides.
 
 On a CPU `--config.accum_steps=32` is nearly twice as fast (benchmarks/LOG.md, "Training in parts").
 
@@ -77,7 +78,14 @@ def get_config(arg: str = "") -> ConfigDict:
             **_TRAINING[variant],
         }
     )
-    if variant == "sound" and model == "cct":
-        config.augment.update({"randaugment": (1, 10), "mixup": 0.2, "cutmix": 1.0})
-        config.model.transformer = {"drop_path_rate": 0.05}
+    if variant == "sound":
+        _mix(config, by_heart=model == "cct")
     return config
+
+
+def _mix(config: Config, by_heart: bool) -> None:
+    """Adds mixed images, and what else keeps a model from learning its images by heart."""
+    config.augment.update({"mixup": 0.2, "cutmix": 1.0, "cutmix_share": 0.5 if by_heart else 0.2})
+    if by_heart:
+        config.augment.randaugment = (1, 10)
+        config.model.transformer = {"drop_path_rate": 0.05}
