@@ -9,8 +9,9 @@ recommends; or the full name of a checkpoint, without `.npz`.
 DATA: a name of TFDS or an image folder; or leave it out and give `--config.dataset`.
 
 SGD with momentum at 0.03, cosine, 500 steps of which 100 warm up, batches of 512 in 8 parts, crops
-of 5 to 100 % and flips, dropout 0; evaluated at 384 px, cut from 448, all as officially. The
-weights come from `--config.pretrained_dir`, or from whichever place of the catalogue has them.
+of 5 to 100 % and flips, dropout 0; evaluated on whole images at 384 px, all as officially (where
+the config names a size of 448 besides, which nothing reads). The weights come from
+`--config.pretrained_dir`, or from whichever place of the catalogue has them.
 
 Reported (official README) for the recommended checkpoints at 384 px: ImageNet-1k from 78.22 %
 (Ti/16) to 85.59 % (L/16). Scores of our own, hardware and time: configs/README.md.
@@ -29,8 +30,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "model_or_filename": model,
             "pretrained_dir": "augreg",
             "dataset": data,
-            "pp": {"train": "train", "test": "test", "resize": 448, "crop": 384},
-            "augment": {"crop_area": (0.05, 1.0), "flip": True},
+            "pp": {"train": "train", "test": "test", "crop": 384},
+            "augment": {"crop_area": (0.05, 1.0), "crop_rule": "tensorflow", "flip": True},
             "model": {"transformer": {"dropout_rate": 0.0}},
             "total_steps": 500,
             "batch": 512,

@@ -64,7 +64,7 @@ def _at_384(config: Config, original: bool) -> None:
     config.pp = {"crop": 384}
     config.epochs, config.batch, config.accum_steps = 30.0, 512, 64
     config.optimizer = "sgd"
-    config.augment.update({"crop_area": (0.05, 1.0)})
+    config.augment.update({"crop_area": (0.05, 1.0), "crop_rule": "tensorflow"})
     config.eval_every = config.checkpoint_every = 200
     if original:
         config.base_lr, config.warmup_steps = 1e-3, 0

@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "model_or_filename": weights,
             "dataset": data,
             "pp": {"crop": int(pixels or 224)},
-            "augment": {"crop_area": (0.05, 1.0), "flip": True},
+            "augment": {"crop_area": (0.05, 1.0), "crop_rule": "tensorflow", "flip": True},
             "epochs": 5.0,
             "batch": 32,
             "batch_eval": 128,

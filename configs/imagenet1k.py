@@ -32,7 +32,13 @@ _BASELINE: dict[str, Any] = {
         "positions": {"kind": "sincos2d"},
     },
     "pp": {"crop": 224, "resize": 256},
-    "augment": {"crop_area": (0.05, 1.0), "flip": True, "randaugment": (2, 10), "mixup": 0.2},
+    "augment": {
+        "crop_area": (0.05, 1.0),
+        "crop_rule": "tensorflow",
+        "flip": True,
+        "randaugment": (2, 10),
+        "mixup": 0.2,
+    },
     "epochs": 90.0,
     "batch": 1024,
     "optimizer": "adamw",
@@ -53,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.num_classes = 1000
     config.batch_eval = 1024
     config.eval_every = config.checkpoint_every = 5000
-    config.pp.test = "validation"
+    config.pp.test = "validation" if data.startswith("imagenet2012") else "val"
     return config
 
 

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             "pretrained_dir": "imagenet21k",
             "dataset": "cifar10",
             "pp": {"train": "train[:98%]", "test": "test", "crop": 224},
-            "augment": {"crop_area": (0.05, 1.0), "flip": True},
+            "augment": {"crop_area": (0.05, 1.0), "crop_rule": "tensorflow", "flip": True},
             "total_steps": 10_000,
             "batch": 512,
             "accum_steps": 8,

@@ -43,7 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "pretrained_dir": "imagenet21k",
             "dataset": data,
             "pp": {"train": splits["train"], "test": splits["test"], "crop": 384},
-            "augment": {"crop_area": (0.05, 1.0), "flip": True},
+            "augment": {"crop_area": (0.05, 1.0), "crop_rule": "tensorflow", "flip": True},
             "total_steps": splits["steps"],
             "batch": 512,
             "accum_steps": 8,

@@ -13,7 +13,6 @@ from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.experiment import evaluation_feed, make_model, make_preprocess
 from vit_jax.mesh import make_mesh
 from vit_jax.pretrained import load_run
-from vit_jax.records import metrics
 from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
@@ -84,12 +83,6 @@ def test_a_remainder_cannot_be_dropped_of_batches_that_are_never_full(batch):
     config = runs.tiny_config(batch_eval=batch, eval_drop_remainder=True)
     with pytest.raises(ConfigError, match=f"config.batch_eval={batch} with .* 355 images .* 8 dev"):
         evaluation_feed(config, make_mesh(), make_preprocess(config))
-
-
-def test_targets_spread_the_smoothing_evenly():
-    np.testing.assert_allclose(
-        metrics.targets(jnp.array([1]), 4, 0.2), [[0.05, 0.85, 0.05, 0.05]], rtol=1e-6
-    )
 
 
 def test_average_of_parameters_is_what_is_evaluated_and_loaded(tmp_path):

@@ -125,7 +125,8 @@ def test_two_variants_have_the_same_model_and_budget(spec):
         ("vit:b16,oxford_flowers102", {"base_lr": 0.03, "total_steps": 500, "warmup_steps": 100}),
         (
             "augreg:R_Ti_16,oxford_iiit_pet",
-            {"pp.resize": 448, "pp.crop": 384, "warmup_steps": 100, "total_steps": 500},
+            {"pp.resize": None, "pp.crop": 384, "warmup_steps": 100, "total_steps": 500,
+             "augment.crop_rule": "tensorflow"},
         ),
         ("mixer_base16_cifar10", {"pp.crop": 224, "total_steps": 10_000}),
         ("imagenet1k:baseline", {"epochs": 90.0, "batch": 1024, "augment.mixup": 0.2}),

@@ -87,6 +87,12 @@ def test_other_images_are_refused_unless_meant():
     check_data("photos", SAVED, more, ["dataset"])
     with pytest.raises(DataError, match=r"has 12 images .* trained on 10; .*--changed=dataset"):
         check_data("photos", SAVED, more)
+    listed, relabelled = ({**SAVED, "train_listing": digest} for digest in "ab")
+    for known, now in ((listed, listed), (SAVED, listed), (listed, SAVED)):
+        check_data("photos", known, now)
+    check_data("photos", listed, relabelled, ["dataset"])
+    with pytest.raises(DataError, match=r"10 images have other names or other labels.*--changed"):
+        check_data("photos", listed, relabelled)
 
 
 def test_versions_and_devices_are_compared():

@@ -252,15 +252,27 @@ def test_mesh_axis_types_are_auto():
     assert set(make_mesh().axis_types) == {AxisType.Auto}
 
 
+LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -4.0]])
+SHARES = np.array([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])  # of the classes, as mixup makes them
+
+
 def test_sigmoid_loss_asks_one_question_for_each_class():
-    """It is the mean that NumPy finds; near chance, log 2 for a class, where softmax has log 10."""
-    settings = dataclasses.replace(SETTINGS, loss="sigmoid")
-    logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -4.0]])
-    truth = np.array([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])  # as mixup makes them
-    chance = 1 / (1 + np.exp(-logits))
-    expected = -(truth * np.log(chance) + (1 - truth) * np.log(1 - chance)).mean(-1)
-    found = metrics.binary_cross_entropy(jnp.asarray(logits), jnp.asarray(truth))
+    """Of a mixed image both classes are right, as DeiT III trains; the mean is NumPy's.
+
+    Near chance the loss is log 2 for a class, where that of softmax is log 10.
+    """
+    chance = 1 / (1 + np.exp(-LOGITS))
+    right = 0.9 * np.array([[1, 1, 0], [0, 0, 1]]) + 0.1 / 3
+    expected = -(right * np.log(chance) + (1 - right) * np.log(1 - chance)).mean(-1)
+    found = metrics.training_loss("sigmoid", jnp.asarray(LOGITS), jnp.asarray(SHARES), 0.1)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    _, (measured,) = _train(settings, steps=1)
+    _, (measured,) = _train(dataclasses.replace(SETTINGS, loss="sigmoid"), steps=1)
     _, (softmax,) = _train(steps=1)
     assert 0.5 < measured["loss"] < 1.5 < softmax["loss"]
+
+
+def test_softmax_loss_takes_shares_and_spreads_the_smoothing_evenly():
+    chance = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+    right = 0.7 * SHARES + 0.3 / 3
+    found = metrics.training_loss("softmax", jnp.asarray(LOGITS), jnp.asarray(SHARES), 0.3)
+    np.testing.assert_allclose(found, -(right * np.log(chance)).sum(-1), rtol=1e-6)

@@ -26,6 +26,9 @@ def test_settings_that_change_numbers_are_refused(tmp_path):
     place.check(runs.tiny_config(batch_eval=7, keep_checkpoints=5))
     with pytest.raises(ConfigError, match=r"base_lr 0\.001 -> 0\.5"):
         place.check(runs.tiny_config(base_lr=0.5, seed=1))
+    # Images that stay on the device are cropped there, others on the host: by other draws.
+    with pytest.raises(ConfigError, match=r"cache_bytes 1073741824 -> 0"):
+        place.check(runs.tiny_config(cache_bytes=0))
 
 
 def test_a_setting_that_an_older_run_did_not_know_had_its_default(tmp_path):

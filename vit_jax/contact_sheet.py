@@ -31,17 +31,15 @@ def first_batch(
     """
 
     def shown(batch: Batch) -> tuple[jax.Array, jax.Array]:
-        images, targets = first_inputs(settings, batch, _SHOWN)
-        return settings.preprocess.denormalize(images), targets
+        images, shares = first_inputs(settings, batch, _SHOWN)
+        return settings.preprocess.denormalize(images), shares
 
-    images, targets = jax.device_get(jax.jit(shown, out_shardings=replicated(mesh))(batch))
-    return images, [caption(target, names, settings.label_smoothing) for target in targets]
+    images, shares = jax.device_get(jax.jit(shown, out_shardings=replicated(mesh))(batch))
+    return images, [caption(of_image, names) for of_image in shares]
 
 
-def caption(target: Float[np.ndarray, "k"], names: Sequence[str], smoothing: float = 0.0) -> str:
-    """Returns "cat", or "cat 70%, dog 30%" for a mixed target; smoothing is taken off."""
-    spread = smoothing / len(target)
-    shares = np.clip((target - spread) / (1 - smoothing), 0.0, 1.0)
+def caption(shares: Float[np.ndarray, "k"], names: Sequence[str]) -> str:
+    """Returns "cat", or "cat 70%, dog 30%" for a mixed image."""
     first, second = (int(i) for i in np.argsort(-shares, kind="stable")[:2])
     if round(100 * float(shares[second])) == 0:
         return names[first]

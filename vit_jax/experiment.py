@@ -14,10 +14,12 @@ from vit_jax.config import Config, changed, flatten, given
 from vit_jax.data.augment_host import alter
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.datasets import open_dataset
-from vit_jax.data.pipeline import Feed, Loading, Texting, hold
+from vit_jax.data.holding import hold
+from vit_jax.data.pipeline import Feed, Loading, Texting
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import Source
+from vit_jax.data.stamps import listing
 from vit_jax.data.statistics import colour_statistics
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.mesh import batch_sharding, batch_shards, check_split, make_mesh
@@ -58,10 +60,16 @@ class Experiment:
         """Names of the classes, in the order of the logits."""
         return self.train.source.class_names
 
+    @functools.cached_property
+    def train_listing(self) -> str | None:
+        """A digest of names and labels of the training images; None where it is not known."""
+        return listing(self.train.source)
+
     def data(self) -> str:
-        """Says what the data is, to compare: sizes of the splits and names of the classes."""
+        """Says what the data is, to compare: sizes and listings of the splits, and the classes."""
         sizes = f"{len(self.train.source)} and {len(self.test.source)} images"
-        return f"{sizes} of {', '.join(self.class_names)}"
+        listings = f"listed as {self.train_listing} and {listing(self.test.source)}"
+        return f"{sizes} of {', '.join(self.class_names)}, {listings}"
 
 
 def build(config: Config, arrays: Arrays | None = None) -> Experiment:
@@ -191,6 +199,7 @@ def training_feed(
     loading = dataclasses.replace(
         _loading(config, mesh, preprocess),
         crop_area=config.augment.crop_area,
+        crop_rule=config.augment.crop_rule,
         alter=functools.partial(alter, plan) if plan.on_host else None,
         balanced=config.sampling == "balanced",
         repeats=config.augment.repeats,
@@ -241,6 +250,7 @@ def _loading(config: Config, mesh: Mesh, preprocess: Preprocess) -> Loading:
         seed=config.seed,
         threads=config.decode_threads,
         prefetch=config.prefetch,
+        resident_limit=config.cache_bytes,
         bad_limit=_bad_limit(config),
     )
 

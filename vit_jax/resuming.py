@@ -16,9 +16,10 @@ def check_data(
 
     Args:
       dataset: its name, for the message.
-      saved, now: `class_names` and `train_examples` of both.
+      saved, now: `class_names` and `train_examples` of both, and `train_listing`, the digest of
+        names and labels, where it is known.
       changed: settings that may differ; with "dataset" among them there may be more or fewer
-        images, but never other classes.
+        images and other labels, but never other classes.
 
     Raises:
       DataError: they differ; it says in what.
@@ -29,12 +30,23 @@ def check_data(
             f"({_classes(saved['class_names'], now['class_names'])}); restore the data, or use "
             "another workdir"
         )
+    if "dataset" in changed:
+        return
+    remedy = (
+        "restore the data, use another workdir, or give --changed=dataset to go on with what is "
+        "there now, in an order of its own"
+    )
     old, new = saved["train_examples"], now["train_examples"]
-    if old != new and "dataset" not in changed:
+    if old != new:
         raise DataError(
             f"{dataset}: has {new} images to train on, but the run in this workdir was trained on "
-            f"{old}; restore the data, use another workdir, or give --changed=dataset to go on "
-            "with what is there now, in an order of its own"
+            f"{old}; {remedy}"
+        )
+    listings = saved.get("train_listing"), now.get("train_listing")
+    if None not in listings and listings[0] != listings[1]:
+        raise DataError(
+            f"{dataset}: its {new} images have other names or other labels than those that the run "
+            f"in this workdir was trained on; {remedy}"
         )
 
 

@@ -176,6 +176,7 @@ class Run:
             "class_names": list(self.experiment.class_names),
             "preprocess": self.experiment.preprocess.to_dict(),
             "train_examples": len(self.experiment.train.source),
+            "train_listing": self.experiment.train_listing,
             "nonfinite": self._guard.counts(),
             **(self.experiment.texts.metadata() if self.experiment.texts else {}),
             **provenance(self.experiment.config, self.experiment.mesh),

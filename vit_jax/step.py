@@ -159,11 +159,11 @@ def _split(x: Array, parts: int) -> Array:
 def first_inputs(
     settings: StepSettings, batch: Batch, count: int
 ) -> tuple[Float[Array, "n h w 3"], Float[Array, "n k"]]:
-    """Returns up to `count` images and targets of the first part of the first step, as trained."""
+    """Returns up to `count` images of the first step's first part, and the classes' shares."""
     rows = jax.tree.map(lambda x: _split(x, settings.accum_steps)[0], batch)
     base = jax.random.key(settings.seed)
-    images, targets = _inputs(settings, rows, base, _part_key(base, 0, 0))
-    return images[:count], targets[:count]
+    images, shares = _inputs(settings, rows, base, _part_key(base, 0, 0))
+    return images[:count], shares[:count]
 
 
 def _part_key(base: Key[Array, ""], step: Array | int, number: Array | int) -> Key[Array, ""]:
@@ -173,10 +173,10 @@ def _part_key(base: Key[Array, ""], step: Array | int, number: Array | int) -> K
 def _inputs(
     settings: StepSettings, rows: Batch, base: Key[Array, ""], key: Key[Array, ""]
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b k"]]:
-    """Returns augmented, normalised images and target distributions."""
+    """Returns augmented, normalised, mixed images, and the share of each class in them."""
     images = augmented(settings, rows, base)
-    targets = metrics.targets(rows["label"], settings.num_classes, settings.label_smoothing)
-    return mix(jax.random.fold_in(key, _MIXING), settings.augmentation, images, targets)
+    shares = jax.nn.one_hot(rows["label"], settings.num_classes)
+    return mix(jax.random.fold_in(key, _MIXING), settings.augmentation, images, shares)
 
 
 def augmented(settings: StepSettings, rows: Batch, base: Key[Array, ""]) -> Float[Array, "b h w 3"]:
@@ -193,7 +193,7 @@ def classification(model: nn.Module, settings: StepSettings) -> Objective:
     """Returns the objective of a classifier: the mean loss of its logits, by `settings.loss`."""
 
     def objective(stats: trees.Tree, rows: Batch, base: Any, key: Any) -> Loss:
-        images, targets = _inputs(settings, rows, base, key)
+        images, shares = _inputs(settings, rows, base, key)
         dropout = dropout_key(key)
 
         def loss(params: trees.Tree) -> tuple[Array, tuple[trees.Tree, Array]]:
@@ -204,9 +204,9 @@ def classification(model: nn.Module, settings: StepSettings) -> Objective:
                 rngs={"dropout": dropout},
                 mutable=["batch_stats"],
             )
-            mean = metrics.LOSSES[settings.loss](logits, targets).mean()
-            hits = (logits.argmax(-1) == targets.argmax(-1)).mean()
-            return mean, (updates.get("batch_stats", stats), hits)
+            losses = metrics.training_loss(settings.loss, logits, shares, settings.label_smoothing)
+            hits = (logits.argmax(-1) == shares.argmax(-1)).mean()
+            return losses.mean(), (updates.get("batch_stats", stats), hits)
 
         return loss
 

@@ -84,7 +84,11 @@ def test_mixup_comes_with_much_data():
     def found(train):
         return {one.setting: one.value for one in rules.augmentation(facts(train))}
 
-    assert found(19_999) == {"augment.crop_area": (0.05, 1.0), "augment.flip": True}
+    assert found(19_999) == {
+        "augment.crop_area": (0.05, 1.0),
+        "augment.crop_rule": "tensorflow",
+        "augment.flip": True,
+    }
     assert found(20_000)["augment.mixup"] == 0.1
 
 

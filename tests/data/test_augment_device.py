@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.data import pictures
+from tests.data.crop_sizes import TENSORFLOW_CROPS, crop_sizes
 from vit_jax.data import decoding
 from vit_jax.data.augment_device import _box, augment, example_keys
 from vit_jax.data.augment_host import ASPECT
@@ -40,11 +41,11 @@ def _augmented(settings, images, keys=None, size=None, antialias=False):
 
 
 @functools.cache
-def _boxes(area, shape, count=2000):
+def _boxes(area, shape, count=2000, rule="torchvision"):
     """Returns the crops (top, left, height, width) of the first examples."""
 
     def box(key):
-        return jnp.stack(_box(jax.random.fold_in(key, 1), Augmentation(area), *shape))
+        return jnp.stack(_box(jax.random.fold_in(key, 1), Augmentation(area, rule), *shape))
 
     return np.asarray(jax.jit(jax.vmap(box))(_keys(count)), np.float64)
 
@@ -79,9 +80,10 @@ def test_the_whole_image_is_resized_as_for_evaluation(shape, area):
     np.testing.assert_allclose(result, expected, atol=1e-2)
 
 
+@pytest.mark.parametrize("rule", ["torchvision", "tensorflow"])
 @pytest.mark.parametrize(("area", "shape"), [((0.05, 0.2), (100, 100)), ((0.3, 0.9), (90, 160))])
-def test_crops_keep_to_their_bounds(shape, area):
-    top, left, height, width = _boxes(area, shape).T
+def test_crops_keep_to_their_bounds(shape, area, rule):
+    top, left, height, width = _boxes(area, shape, rule=rule).T
     assert min(top.min(), left.min()) >= 0
     assert (top + height).max() <= shape[0] + 1e-4
     assert (left + width).max() <= shape[1] + 1e-4
@@ -103,6 +105,12 @@ def test_crops_lie_everywhere_and_have_every_shape():
     assert (left + width / 2).mean() == pytest.approx(50, abs=2)
     assert min(top.min(), left.min()) < 1
     assert max((top + height).max(), (left + width).max()) > 99
+
+
+@pytest.mark.parametrize(("size", "area", "expected"), TENSORFLOW_CROPS)
+def test_crops_by_the_rule_of_tensorflow_are_as_large_as_its_own(size, area, expected):
+    _, _, height, width = _boxes(area, size[::-1], 20_000, "tensorflow").T
+    assert crop_sizes(width, height, size) == pytest.approx(expected, abs=0.012)
 
 
 def test_a_crop_shows_the_part_of_the_image_that_it_covers():

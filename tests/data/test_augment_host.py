@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.data.crop_sizes import TENSORFLOW_CROPS, crop_sizes
 from vit_jax.data.augment_host import (
     ASPECT,
     BOX_NUMBERS,
@@ -11,16 +12,20 @@ from vit_jax.data.augment_host import (
     random_box,
 )
 
+RULES = ("torchvision", "tensorflow")
 
-def _boxes(size, area, count=2000):
-    boxes = [random_box(example_numbers(BOX_NUMBERS, 0, 0, i), size, area) for i in range(count)]
+
+def _boxes(size, area, count=2000, rule="torchvision"):
+    numbers = [example_numbers(BOX_NUMBERS, 0, 0, i) for i in range(count)]
+    boxes = [random_box(drawn, size, area, rule) for drawn in numbers]
     return np.array(boxes).T  # left, top, right, bottom
 
 
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("size", [(100, 100), (160, 90), (37, 61)])
 @pytest.mark.parametrize("area", [(0.05, 1.0), (0.3, 0.6)])
-def test_boxes_keep_to_their_bounds(size, area):
-    left, top, right, bottom = _boxes(size, area)
+def test_boxes_keep_to_their_bounds(size, area, rule):
+    left, top, right, bottom = _boxes(size, area, rule=rule)
     assert left.min() >= 0
     assert top.min() >= 0
     assert right.max() <= size[0] + 1e-9
@@ -49,21 +54,30 @@ def test_boxes_lie_everywhere_and_have_every_shape():
     assert max(right.max(), bottom.max()) > 99
 
 
+@pytest.mark.parametrize(("size", "area", "expected"), TENSORFLOW_CROPS)
+def test_boxes_by_the_rule_of_tensorflow_are_as_large_as_its_own(size, area, expected):
+    left, top, right, bottom = _boxes(size, area, 20_000, "tensorflow")
+    assert crop_sizes(right - left, bottom - top, size) == pytest.approx(expected, abs=0.012)
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("size", "area"), [((100, 100), (1.0, 1.0)), ((1000, 10), (0.9, 1.0))])
-def test_where_no_box_fits_the_whole_image_is_taken(size, area):
-    assert random_box(example_numbers(BOX_NUMBERS, 0, 0, 0), size, area) == (0, 0, *size)
+def test_where_no_box_fits_the_whole_image_is_taken(size, area, rule):
+    assert random_box(example_numbers(BOX_NUMBERS, 0, 0, 0), size, area, rule) == (0, 0, *size)
 
 
 @pytest.mark.parametrize(
-    ("example", "expected"),
+    ("example", "rule", "expected"),
     [
-        ((0, 0, 0), (44.36246, 16.721223, 85.674154, 65.378936)),
-        ((7, 2, 1000), (43.136811, 13.744047, 85.096793, 63.401046)),
+        ((0, 0, 0), "torchvision", (44.36246, 16.721223, 85.674154, 65.378936)),
+        ((7, 2, 1000), "torchvision", (43.136811, 13.744047, 85.096793, 63.401046)),
+        ((0, 0, 0), "tensorflow", (53.220179, 24.651685, 82.813756, 58.444526)),
+        ((7, 2, 1000), "tensorflow", (52.052336, 20.652236, 82.016595, 55.05789)),
     ],
 )
-def test_the_box_of_an_example_never_changes(example, expected):
+def test_the_box_of_an_example_never_changes(example, rule, expected):
     """A change here would continue interrupted runs with other crops than they began with."""
-    box = random_box(example_numbers(BOX_NUMBERS, *example), (100, 80), (0.05, 1.0))
+    box = random_box(example_numbers(BOX_NUMBERS, *example), (100, 80), (0.05, 1.0), rule)
     assert box == pytest.approx(expected)
 
 

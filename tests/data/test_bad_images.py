@@ -9,7 +9,7 @@ from tests import runs
 from tests.data import pictures
 from vit_jax.data.decoding import decode
 from vit_jax.data.folder import open_folder
-from vit_jax.data.pipeline import hold
+from vit_jax.data.holding import hold
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource
 from vit_jax.errors import DataError

@@ -22,10 +22,10 @@ from vit_jax.data.augment_host import (
 )
 from vit_jax.data.augmentation import Augmentation
 from vit_jax.data.folder import open_folder
-from vit_jax.data.pipeline import hold
+from vit_jax.data.holding import hold
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import ArraySource
-from vit_jax.errors import DataError
+from vit_jax.errors import ConfigError, DataError
 from vit_jax.mesh import batch_sharding, make_mesh
 from vit_jax.tasks import build
 
@@ -113,6 +113,22 @@ def test_memory_and_files_give_the_same_batches(same):
     assert (held.resident, streamed.resident) == (True, False)
     assert _equal(held.training(2, 8), streamed.training(2, 8)) == 6
     assert _equal(held.evaluation(), streamed.evaluation()) == 3
+
+
+def test_images_in_memory_stay_on_the_device_if_they_may_take_so_much(same, monkeypatch):
+    held = hold(same, 10**6)
+    size = held.images.nbytes
+    within, above = (pictures.feed(held, resident_limit=limit) for limit in (size, size - 1))
+    assert (within.resident_bytes, above.resident_bytes) == (size, 0)
+    assert _equal(within.training(2, 8), above.training(2, 8)) == 6
+    assert _equal(within.evaluation(), above.evaluation()) == 3
+
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(jax, "make_array_from_process_local_data", full)
+    with pytest.raises(ConfigError, match=rf"22 images.* config\.cache_bytes below {size}"):
+        pictures.feed(held)
 
 
 @pytest.mark.parametrize("batch", [8, 16, 32])

@@ -7,6 +7,7 @@ import pytest
 
 from tests.data import pictures
 from vit_jax.data.folder import open_folder
+from vit_jax.data.holding import hold
 from vit_jax.data.real_labels import read_real_labels
 from vit_jax.data.sources import ArraySource
 from vit_jax.errors import DataError
@@ -36,6 +37,14 @@ def test_an_object_goes_by_file_name(folder, tmp_path):
     given = {"3.png": [1], "1.png": [], "2.png": [0], "elsewhere.png": [1]}
     valid = read_real_labels(write(tmp_path, given), folder)
     assert [given[f"{folder.name(place)[-5]}.png"] for place in range(3)] == [*map(list, valid)]
+
+
+def test_files_in_memory_keep_their_names(folder, tmp_path):
+    held = hold(folder, 10**6)
+    assert isinstance(held, ArraySource)
+    for given in ([[0], [0, 1], []], {"3.png": [1], "1.png": [], "2.png": [0]}):
+        path = write(tmp_path, given)
+        assert [*read_real_labels(path, held)] == [*read_real_labels(path, folder)]
 
 
 def test_images_in_memory_have_the_order_of_their_own(tmp_path):

@@ -12,7 +12,7 @@ from tests.data import pictures, tfds_sets
 from vit_jax.data import records
 from vit_jax.data.datasets import open_dataset
 from vit_jax.data.decoding import decode
-from vit_jax.data.pipeline import hold
+from vit_jax.data.holding import hold
 from vit_jax.data.records import RecordSource
 from vit_jax.data.sources import ArraySource
 from vit_jax.errors import DataError
@@ -181,7 +181,7 @@ NO_TENSORFLOW = """
 import sys
 from tests.data import pictures
 from vit_jax.data.datasets import open_dataset
-from vit_jax.data.pipeline import hold
+from vit_jax.data.holding import hold
 
 for name in ("cats_vs_dogs", "cifar10"):
     source = open_dataset(name, "train[:98%]", None, sys.argv[1])

@@ -152,7 +152,7 @@ def _timed(feed: Feed, speed: Throughput) -> Generator[Batch, None, None]:
 def _stages(feed: Feed, seconds: float) -> dict[str, float]:
     """Returns the milliseconds that each stage of a training image takes on one core."""
     source, preprocess = feed.source, feed.loading.preprocess
-    area = feed.loading.crop_area or (1.0, 1.0)
+    area, rule = feed.loading.crop_area or (1.0, 1.0), feed.loading.crop_rule
     out = np.empty((*preprocess.size, 3), np.uint8)
     marks, end = [], time.perf_counter() + seconds
     for index in itertools.cycle(np.random.default_rng(0).permutation(len(source)).tolist()):
@@ -162,7 +162,7 @@ def _stages(feed: Feed, seconds: float) -> dict[str, float]:
         pixels = decode_pixels(data, source.name(index))
         decoded = time.thread_time()
         numbers, size = example_numbers(BOX_NUMBERS, 0, 0, index), pixels.shape[1::-1]
-        box = random_box(numbers, size, area)
+        box = random_box(numbers, size, area, rule)
         training_crop(pixels, box, out, antialias=preprocess.antialias)
         marks.append((start, read, decoded, time.thread_time()))
         if time.perf_counter() > end:

@@ -148,12 +148,15 @@ def warmup(total_steps: int) -> Choice:
 
 def augmentation(facts: Facts) -> list[Choice]:
     """Crops and flips as officially; mixup where there is much data."""
-    crops = Choice("augment.crop_area", (0.05, 1.0), "the official random crops")
-    flips = Choice("augment.flip", True, "as officially; set False if left and right differ")
+    choices = [
+        Choice("augment.crop_area", (0.05, 1.0), "the official random crops"),
+        Choice("augment.crop_rule", "tensorflow", "and how they are drawn there"),
+        Choice("augment.flip", True, "as officially; set False if left and right differ"),
+    ]
     if facts.train < MIXUP_FROM:
-        return [crops, flips]
+        return choices
     why = f"BiT-HyperRule, from {MIXUP_FROM:,} images on"
-    return [crops, flips, Choice("augment.mixup", MIXUP, why)]
+    return [*choices, Choice("augment.mixup", MIXUP, why)]
 
 
 def evaluations(facts: Facts, total_steps: int, batch_size: int) -> list[Choice]:

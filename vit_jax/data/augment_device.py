@@ -97,20 +97,29 @@ def _look_up(
 def _box(key: Key[Array, ""], settings: Augmentation, height: int, width: int) -> Box:
     """Returns a random crop, or the whole image.
 
-    The rule is that of `random_box` on the host: the first of ten boxes that fits, else the whole.
+    The rules are those of `random_box` on the host: the first of ten boxes that fits, else the
+    whole image.
     """
     if settings.crop_area is None:
         return 0.0, 0.0, float(height), float(width)
-    area, aspect, down, across = jax.random.uniform(key, (4, ATTEMPTS))
+    first, second, down, across = jax.random.uniform(key, (4, ATTEMPTS))
     low, high = settings.crop_area
-    target = (low + area * (high - low)) * height * width
-    ratio = jnp.exp(math.log(ASPECT[0]) + aspect * math.log(ASPECT[1] / ASPECT[0]))
-    box_height, box_width = jnp.sqrt(target / ratio), jnp.sqrt(target * ratio)
-    fits = (box_height <= height) & (box_width <= width)
-    first = jnp.argmax(fits)
-    box_height = jnp.where(fits[first], box_height[first], height)
-    box_width = jnp.where(fits[first], box_width[first], width)
-    top, left = down[first] * (height - box_height), across[first] * (width - box_width)
+    if settings.crop_rule == "tensorflow":
+        ratio = ASPECT[0] + second * (ASPECT[1] - ASPECT[0])
+        least, most = (jnp.sqrt(share * height * width / ratio) for share in (low, high))
+        most = jnp.minimum(most, jnp.minimum(width / ratio, height))
+        box_height = least + first * (most - least)
+        box_width = ratio * box_height
+        fits = least <= most
+    else:
+        target = (low + first * (high - low)) * height * width
+        ratio = jnp.exp(math.log(ASPECT[0]) + second * math.log(ASPECT[1] / ASPECT[0]))
+        box_height, box_width = jnp.sqrt(target / ratio), jnp.sqrt(target * ratio)
+        fits = (box_height <= height) & (box_width <= width)
+    chosen = jnp.argmax(fits)
+    box_height = jnp.where(fits[chosen], box_height[chosen], height)
+    box_width = jnp.where(fits[chosen], box_width[chosen], width)
+    top, left = down[chosen] * (height - box_height), across[chosen] * (width - box_width)
     return top, left, box_height, box_width
 
 

@@ -13,10 +13,9 @@ from vit_jax.data.colour import color_jitter, three_augment
 from vit_jax.data.decoding import Box
 from vit_jax.data.randaugment import randaugment
 
-ASPECT = (3 / 4, 4 / 3)  # width over height of a random crop, as officially
+ASPECT = (3 / 4, 4 / 3)  # width over height of a random crop
 ATTEMPTS = 10
 BOX_NUMBERS = 2 * ATTEMPTS + 2
-_LOG_ASPECT = math.log(ASPECT[0]), math.log(ASPECT[1])
 
 # Streams of random numbers. 0 orders the epochs, 3 and 4 the classes (`balanced`).
 CROP, ALTER, CAPTION = 1, 2, 5
@@ -63,24 +62,58 @@ def alter(
     return np.asarray(image)
 
 
-def random_box(numbers: Sequence[float], size: tuple[int, int], area: tuple[float, float]) -> Box:
+def random_box(
+    numbers: Sequence[float],
+    size: tuple[int, int],
+    area: tuple[float, float],
+    rule: str = "torchvision",
+) -> Box:
     """Returns a box of random area and aspect ratio inside an image ("inception crop").
 
-    Szegedy et al., "Going deeper with convolutions", 2015, section 6. Where no box of the drawn
-    shape fits in ten attempts, the whole image is taken.
+    Szegedy et al., "Going deeper with convolutions", 2015, section 6, by which of two `rule`s the
+    libraries read it. As torchvision's RandomResizedCrop: area and the logarithm of the aspect
+    ratio are uniform, and of ten attempts the first that fits counts. As TensorFlow's
+    sample_distorted_bounding_box, of the official code: the aspect ratio is uniform, and so is the
+    height between the least and the greatest that it allows, which makes small boxes likelier. Both
+    without rounding to pixels; where none of ten attempts fits, the whole image is taken.
 
     Args:
       numbers: `BOX_NUMBERS` random ones, from 0 to 1.
       size: (width, height) of the image, in pixels.
       area: (low, high) share of the image that the box covers.
+      rule: "torchvision" or "tensorflow".
     """
     width, height = size
-    lowest, highest = _LOG_ASPECT
+    draw = _BOX_SIZES[rule]
     for i in range(0, 2 * ATTEMPTS, 2):  # an attempt that fails has used up two of them
-        target = (area[0] + numbers[i] * (area[1] - area[0])) * width * height
-        aspect = math.exp(lowest + numbers[i + 1] * (highest - lowest))
-        box_width, box_height = math.sqrt(target * aspect), math.sqrt(target / aspect)
-        if box_width <= width and box_height <= height:
+        drawn = draw(numbers[i], numbers[i + 1], size, area)
+        if drawn is not None:
+            box_width, box_height = drawn
             left, top = numbers[i + 2] * (width - box_width), numbers[i + 3] * (height - box_height)
             return left, top, left + box_width, top + box_height
     return 0.0, 0.0, float(width), float(height)
+
+
+def _torchvision_size(
+    first: float, second: float, size: tuple[int, int], area: tuple[float, float]
+) -> tuple[float, float] | None:
+    """Returns (width, height) of a box by two numbers from 0 to 1, or None if it does not fit."""
+    target = (area[0] + first * (area[1] - area[0])) * size[0] * size[1]
+    lowest, highest = math.log(ASPECT[0]), math.log(ASPECT[1])
+    aspect = math.exp(lowest + second * (highest - lowest))
+    width, height = math.sqrt(target * aspect), math.sqrt(target / aspect)
+    return (width, height) if width <= size[0] and height <= size[1] else None
+
+
+def _tensorflow_size(
+    first: float, second: float, size: tuple[int, int], area: tuple[float, float]
+) -> tuple[float, float] | None:
+    """Returns (width, height) of a box by two numbers from 0 to 1, or None if it does not fit."""
+    aspect = ASPECT[0] + second * (ASPECT[1] - ASPECT[0])
+    least, most = (math.sqrt(share * size[0] * size[1] / aspect) for share in area)
+    most = min(most, size[0] / aspect, size[1])
+    height = least + first * (most - least)
+    return (aspect * height, height) if least <= most else None
+
+
+_BOX_SIZES = {"torchvision": _torchvision_size, "tensorflow": _tensorflow_size}

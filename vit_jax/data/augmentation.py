@@ -12,6 +12,7 @@ class Augmentation:
     """What happens to training images; `vit_jax.settings` says what each field means."""
 
     crop_area: tuple[float, float] | None = None
+    crop_rule: str = "torchvision"
     flip: bool = False
     rotate: float = 0.0
     shift: float = 0.0

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -30,6 +29,7 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
 from vit_jax.data.sources import ArraySource, Source
 from vit_jax.mesh import local_rows, replicated
+from vit_jax.runtime import memory
 
 Batch = dict[str, jax.Array]
 Row = dict[str, int]  # one row of a batch, before decoding
@@ -50,12 +50,14 @@ class Loading:
       sharding: of the batch axis over the mesh.
       seed: of the order and of the crops cut on the host.
       crop_area: share of the image that a training crop covers; None takes the whole image.
+      crop_rule: how its sides are drawn (`random_box`).
       alter: what else the host does to a training image, after crop and resize; None nothing.
       balanced: whether training takes every class as often as any other.
       repeats: copies of each image in a training batch.
       drop_remainder: whether evaluation leaves out the last batch if it is not full.
       threads: host threads that decode.
       prefetch: batches prepared ahead.
+      resident_limit: bytes that images in memory may take to be kept on the device; None any.
       bad_limit: unreadable images that are skipped before one is an error; None skips none.
       texts: makes the tokens of a training batch, from what else is known of its rows; None where
         images have no captions.
@@ -65,12 +67,14 @@ class Loading:
     sharding: NamedSharding
     seed: int = 0
     crop_area: tuple[float, float] | None = None
+    crop_rule: str = "torchvision"
     alter: Alter | None = None
     balanced: bool = False
     repeats: int = 1
     drop_remainder: bool = False
     threads: int = 4
     prefetch: int = 2
+    resident_limit: int | None = None
     bad_limit: int | None = None
     texts: Texting | None = None
 
@@ -88,15 +92,17 @@ class Feed:
 
     def __init__(self, source: Source, batch: int, loading: Loading):
         self.source, self.batch, self.loading = source, batch, loading
-        self.resident = isinstance(source, ArraySource) and loading.alter is None
+        self.resident = _may_stay(source, loading)
         self._balance = ClassBalance(source.labels) if loading.balanced else None
         self.sent_bytes = self.sent_rows = self.resident_bytes = 0
         self._reader = Reader(source, loading.bad_limit)
         self._rows = local_rows(loading.sharding, batch)
         if isinstance(source, ArraySource) and self.resident:
             whole = replicated(loading.sharding.mesh)
-            self.resident_bytes = source.images.nbytes
-            self._images = jax.make_array_from_process_local_data(whole, source.images)
+            self.resident_bytes = held = source.images.nbytes
+            what = f"{len(source):,} images, kept on the device whole ({memory.shown(held)}),"
+            with memory.explained(what, f"give a config.cache_bytes below {held}"):
+                self._images = jax.make_array_from_process_local_data(whole, source.images)
             self._gather = jax.jit(_gather, out_shardings=loading.sharding)
 
     @property
@@ -234,7 +240,8 @@ class Feed:
 
         def choose(size: tuple[int, int]) -> decoding.Box:
             place = self.loading.seed, row["epoch"], row["index"]
-            return random_box(example_numbers(BOX_NUMBERS, *place), size, area)
+            numbers = example_numbers(BOX_NUMBERS, *place)
+            return random_box(numbers, size, area, self.loading.crop_rule)
 
         pixels, box = decoding.decode_box(data, name, choose, reuse=True)
         return decoding.training_crop(pixels, box, out, antialias=preprocess.antialias)
@@ -248,43 +255,11 @@ class Feed:
         return {"image": preprocess.pixels(image), "label": np.int32(label)}
 
 
-def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = None) -> Source:
-    """Returns the examples as an ArraySource if all have one size and fit in `limit` bytes.
-
-    Otherwise the source comes back as it is. The size of the first image decides whether decoding
-    the others is tried at all. Of images that cannot be read, `bad_limit` are skipped.
-    """
-    if isinstance(source, ArraySource):
-        return source
-    reader = Reader(source, bad_limit)
-    first = reader.read_or_next(0)[0]
-    if first.nbytes * len(source) > limit:
-        return source
-    images = np.zeros((len(source), *first.shape), np.uint8)
-    labels = np.zeros(len(source), np.int32)
-
-    def fill(index: int) -> bool:
-        found = reader.read(index)
-        if found is None:
-            return True
-        image, labels[index] = found
-        if image.shape != first.shape:
-            return False
-        images[index] = image
-        return True
-
-    if not _all_in_threads(fill, len(source), threads):
-        return source
-    return ArraySource(images, labels, source.class_names, reader.stand_ins())
-
-
-def _all_in_threads(function: Callable[[int], bool], count: int, threads: int) -> bool:
-    """Returns whether function(0 … count - 1) are all true; stops soon after one is not."""
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, count, 1024):
-            if not all(pool.map(function, range(start, min(start + 1024, count)))):
-                return False
-    return True
+def _may_stay(source: Source, loading: Loading) -> bool:
+    """Returns whether images are kept on the device whole."""
+    if not isinstance(source, ArraySource) or loading.alter is not None:
+        return False
+    return loading.resident_limit is None or source.images.nbytes <= loading.resident_limit
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:

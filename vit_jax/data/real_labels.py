@@ -39,7 +39,7 @@ def read_real_labels(path: str | Path, source: Source) -> Valid:
 
 def _by_name(path: str | Path, given: Any, source: Source) -> list[Any]:
     names = _file_names(path, source)
-    if not isinstance(source, FileSource):
+    if not isinstance(source, FileSource | ArraySource) or source.paths is None:
         raise DataError(f"--real={path}: names files, but the images of this split are not files")
     missing = [name for name in names if name not in given]
     if missing:
@@ -64,7 +64,7 @@ def _in_order(path: str | Path, given: Any, source: Source) -> list[Any]:
 
 def _file_names(path: str | Path, source: Source) -> list[str]:
     """Returns names whose order is that of a list of labels."""
-    if isinstance(source, FileSource):
+    if isinstance(source, FileSource | ArraySource) and source.paths is not None:
         return [Path(source.name(place)).name for place in range(len(source))]
     if isinstance(source, ArraySource):
         return [f"{place:012}" for place in range(len(source))]

@@ -41,32 +41,6 @@ class Source(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class ArraySource:
-    """Images of one size in memory.
-
-    Attributes:
-      images, labels: (n, h, w, 3) and (n,).
-      class_names: names of all classes.
-      stand_ins: for each example the one to train on in its place, which is another where its own
-        image could not be read; None where all could.
-    """
-
-    images: UInt8[np.ndarray, "n h w 3"]
-    labels: Int32[np.ndarray, "n"]
-    class_names: tuple[str, ...]
-    stand_ins: Int32[np.ndarray, "n"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
-        return self.images[index], int(self.labels[index])
-
-    def name(self, index: int) -> str:
-        return f"example {index}"
-
-
-@dataclasses.dataclass(frozen=True)
 class FilePaths(Sequence[Path]):
     """Paths below a folder, kept as strings: a million of them take a fifth of the memory."""
 
@@ -90,6 +64,34 @@ class FilePaths(Sequence[Path]):
     def text(self, index: int) -> str:
         """Returns the path as a string, for a ninth of the time."""
         return f"{self.root}{os.sep}{self.names[index]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+    """Images of one size in memory.
+
+    Attributes:
+      images, labels: (n, h, w, 3) and (n,).
+      class_names: names of all classes.
+      stand_ins: for each example the one to train on in its place, which is another where its own
+        image could not be read; None where all could.
+      paths: of the files the images were read from, if they were.
+    """
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: Int32[np.ndarray, "n"]
+    class_names: tuple[str, ...]
+    stand_ins: Int32[np.ndarray, "n"] | None = None
+    paths: FilePaths | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+        return self.images[index], int(self.labels[index])
+
+    def name(self, index: int) -> str:
+        return self.paths.text(index) if self.paths else f"example {index}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,22 @@ def stamp(source: object) -> str | None:
     return None
 
 
+def listing(source: object) -> str | None:
+    """Returns a digest of the names and labels of a source, in order: what a copy of it shares.
+
+    None where names or labels are not at hand without reading the data, as of datasets of TFDS.
+    """
+    if not isinstance(source, ArraySource | FileSource):
+        return None
+    names = "\0".join(source.paths.names if source.paths else ())
+    return _digest(
+        [
+            source.labels.astype("<i4").tobytes(),
+            names.encode(errors="surrogateescape"),
+        ]
+    )
+
+
 def _of_file(path: str) -> bytes:
     try:
         status = os.stat(path)

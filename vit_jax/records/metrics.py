@@ -6,16 +6,6 @@ import optax
 from jaxtyping import Array, Float, Int, Shaped
 
 
-def targets(
-    labels: Int[Array, "b"], num_classes: int, smoothing: float = 0.0
-) -> Float[Array, "b k"]:
-    """Returns one-hot rows, of which `smoothing` is spread evenly over all classes.
-
-    Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016, section 7.
-    """
-    return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
-
-
 def cross_entropy(logits: Float[Array, "b k"], targets: Float[Array, "b k"]) -> Float[Array, "b"]:
     """Returns the softmax cross-entropy of each example, in nats and float32."""
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
@@ -24,15 +14,28 @@ def cross_entropy(logits: Float[Array, "b k"], targets: Float[Array, "b k"]) -> 
 def binary_cross_entropy(
     logits: Float[Array, "b k"], targets: Float[Array, "b k"]
 ) -> Float[Array, "b"]:
-    """Returns the mean over the classes of the sigmoid cross-entropy, in nats and float32.
-
-    As DeiT III trains (arXiv:2204.07118, section 3): each class is a question of its own, so that
-    the two labels of a mixed image can both be right.
-    """
+    """Returns the mean over the classes of the sigmoid cross-entropy, in nats and float32."""
     return optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets).mean(-1)
 
 
-LOSSES = {"softmax": cross_entropy, "sigmoid": binary_cross_entropy}
+def training_loss(
+    kind: str, logits: Float[Array, "b k"], shares: Float[Array, "b k"], smoothing: float = 0.0
+) -> Float[Array, "b"]:
+    """Returns what training lowers for each example, in nats and float32.
+
+    Args:
+      kind: "softmax", the cross-entropy; or "sigmoid", a question of its own for each class, as
+        DeiT III trains (arXiv:2204.07118, section 3). There, as in its code, both labels of a
+        mixed image are right as a whole, however small their share.
+      logits: of the model.
+      shares: of each class in the image; they add to 1.
+      smoothing: share of the target that is spread evenly over all classes (Szegedy et al.,
+        "Rethinking the Inception Architecture for Computer Vision", 2016, section 7).
+    """
+    if kind == "sigmoid":
+        right = (shares > 0).astype(jnp.float32)
+        return binary_cross_entropy(logits, optax.smooth_labels(right, smoothing))
+    return cross_entropy(logits, optax.smooth_labels(shares, smoothing))
 
 
 def outcomes(logits: Float[Array, "b k"], labels: Int[Array, "b"]) -> dict[str, Shaped[Array, "b"]]:
@@ -46,6 +49,6 @@ def outcomes(logits: Float[Array, "b k"], labels: Int[Array, "b"]) -> dict[str, 
         "label": labels,
         "predicted": logits.argmax(-1),
         "confidence": jax.nn.softmax(logits.astype(jnp.float32), axis=-1).max(-1),
-        "loss": cross_entropy(logits, targets(labels, logits.shape[-1])),
+        "loss": cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1])),
         "top5": (top == labels[:, None]).any(-1),
     }

@@ -29,7 +29,6 @@ FROM_DATA = ("pp.mean", "pp.std")
 # on these (only how often it reports some), or (the mesh) only by the order of float additions.
 HARMLESS = frozenset({
     "bad_images_limit",
-    "cache_bytes",
     "decode_threads",
     "tfds_data_dir",
     "tfds_manual_dir",

@@ -37,7 +37,8 @@ DATA: dict[str, Key] = {
     ),
     "cache_bytes": Key(
         2**30,
-        "Images of one size stay on the device whole if they take at most so many bytes.",
+        "Images of one size stay on the device whole if they take at most so many bytes. Others "
+        "are sent batch by batch, and their random crops are other draws.",
         NOT_NEGATIVE,
     ),
     "bad_images": Key(
@@ -118,6 +119,12 @@ DATA: dict[str, Key] = {
         "0.05, 1.0), with an aspect ratio between 3/4 and 4/3; None takes the whole image.",
         AREA,
         tuple,
+    ),
+    "augment.crop_rule": Key(
+        "torchvision",
+        "How the crop is drawn: 'torchvision' as its RandomResizedCrop, every area equally likely; "
+        "'tensorflow' as officially (sample_distorted_bounding_box), small ones likelier.",
+        one_of("torchvision", "tensorflow"),
     ),
     "augment.flip": Key(False, "Mirror every second image, left to right."),
     "augment.rotate": Key(

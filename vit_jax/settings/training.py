@@ -28,7 +28,8 @@ TRAINING: dict[str, Key] = {
     "grad_norm_clip": Key(1.0, "Largest global norm of the gradient; 0 is off.", NOT_NEGATIVE),
     "loss": Key(
         "softmax",
-        "'softmax' cross-entropy; or 'sigmoid', one yes or no for each class, as DeiT III trains. "
+        "'softmax' cross-entropy; or 'sigmoid', one yes or no for each class, as DeiT III trains: "
+        "both classes of a mixed image are a yes. "
         "Test losses are softmax cross-entropies always.",
         one_of("softmax", "sigmoid"),
     ),
