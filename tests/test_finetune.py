@@ -13,6 +13,7 @@ from vit_jax.checkpoints.arrays import write_npz
 from vit_jax.config import Config, default_config, validate
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.experiment import make_preprocess
 from vit_jax.finetune import settled, weights_of
 from vit_jax.origin import shapes_of
 from vit_jax.pretrained import load_run
@@ -37,7 +38,13 @@ def weights(tmp_path_factory):
             "dropout_rate": 0.0, "attention_dropout_rate": 0.0,
         },
     )  # fmt: skip
-    preprocess = Preprocess((16, 16), antialias=True, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.2))
+    preprocess = Preprocess(
+        (16, 16),
+        antialias=True,
+        interpolation="bicubic",
+        mean=(0.4, 0.5, 0.6),
+        std=(0.2, 0.3, 0.2),
+    )
     shapes = shapes_of(model, (16, 16))
     generator = np.random.default_rng(0)
     params = {path: generator.normal(0, 0.1, s).astype("f4") for path, s in shapes.items()}
@@ -60,6 +67,7 @@ def test_weights_decide_architecture_activation_and_colours(weights):
     assert (model.transformer.num_heads, model.transformer.activation) == (3, "gelu_erf")
     assert (config.pp.mean, config.pp.std) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
     assert config.pp.antialias is True
+    assert make_preprocess(config).interpolation == "bicubic"
     assert config.pp.crop == 8  # the run's own
     assert model.representation_size is None
 
@@ -74,6 +82,9 @@ def test_settings_win_over_the_weights(weights):
     assert config.pp.std == (0.2, 0.3, 0.2)
     assert config.model.transformer.dropout_rate == 0.3
     assert config.model.transformer.mlp_dim == 32
+    plain = {"pp": {"crop": 8, "antialias": False}}  # with which there is no bicubic
+    config = settled(config_of(model_or_filename=str(weights[0]), **plain))
+    assert make_preprocess(config).interpolation == "bilinear"
 
 
 def test_a_run_starts_from_them_with_a_new_head(weights, tmp_path):

@@ -27,6 +27,7 @@ from vit_jax.models.scanned import ScannedEncoder
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import Model, create_model
 from vit_jax.origin import shapes_of
+from vit_jax.runtime import gpu
 from vit_jax.settings import FROM_DATA
 
 Arrays = Mapping[str, Source]  # splits passed from Python, by name
@@ -121,7 +122,8 @@ def steps_of(config: Config, examples: int) -> int:
 def make_preprocess(config: Config) -> Preprocess:
     """Returns the preprocessing that `pp.*` describes."""
     pp = config.pp
-    said = {name: pp[name] for name in ("antialias", "mean", "std") if pp[name] is not None}
+    names = ("antialias", "interpolation", "mean", "std")
+    said = {name: pp[name] for name in names if pp[name] is not None}
     return Preprocess.from_dict({"size": (pp.crop, pp.crop), "resize": pp.resize, **said})
 
 
@@ -169,8 +171,12 @@ def make_model(config: Config, num_classes: int) -> Model:
 
 
 def compute_dtype(config: Config) -> Any:
-    """Returns the dtype of computation."""
-    return jnp.dtype(config.dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
+    """Returns the dtype of computation: bfloat16 where the device has matrix units for it."""
+    if config.dtype is not None:
+        return jnp.dtype(config.dtype)
+    capability = gpu.compute_capability()
+    old = capability is not None and capability < gpu.AMPERE
+    return jnp.dtype("float32" if old or jax.default_backend() == "cpu" else "bfloat16")
 
 
 def model_fields(config: Config) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def settled(config: Config) -> Config:
     if origin.preprocess is not None:
         said |= {f"pp.{key}": value for key, value in origin.preprocess.to_dict().items()}
     now = flatten(config)
+    if now["pp.antialias"] is False:  # there is no bicubic without smoothing
+        said.pop("pp.interpolation", None)
     free = [key for key in FROM_WEIGHTS if key in said and now[key] is None]
     return changed(config, {key: said[key] for key in free})
 

@@ -27,7 +27,7 @@ from vit_jax.provenance import provenance
 from vit_jax.records.loggers import Check, Console
 from vit_jax.records.metrics_file import MetricsFile, Record
 from vit_jax.resuming import check_data, provenance_line
-from vit_jax.runtime import processes
+from vit_jax.runtime import memory, processes
 from vit_jax.runtime.signals import StopSignals
 from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state, parted
 from vit_jax.step import Metrics, StepSettings, compiled, make_train_step
@@ -80,7 +80,9 @@ class Run:
         self._settings = step_settings(experiment, beginning.locked)
         objective = self.task.objective(self._settings)
         step = make_train_step(experiment.model, optimizer, schedule, self._settings, objective)
-        self.step = compiled(step, experiment.mesh, self._abstract)
+        self.step = compiled(
+            step, experiment.mesh, self._abstract, deterministic=config.deterministic
+        )
         self._guard = NonFiniteGuard(
             config.nonfinite,
             config.nonfinite_limit,
@@ -102,6 +104,13 @@ class Run:
           CheckpointError: the checkpoints are damaged, or do not fit the model.
           DataError: the checkpoint was trained on other data.
         """
+        gradient = device_bytes(self._abstract.params)
+        memory.check_room(
+            device_bytes(self._abstract) + gradient,
+            "the model with its optimiser and gradient",
+            "take a smaller one, split it over more devices (config.mesh.fsdp), or take "
+            "config.optimizer=sgd, which keeps less",
+        )
         state = self._started(console, changed)
         self.experiment = self.task.prepared(state, console.say)
         if self.experiment is not self.task.experiment:

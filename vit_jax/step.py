@@ -19,6 +19,7 @@ from vit_jax.data.mixing import mix
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import batch_sharding, replicated, state_sharding, with_split_batch
 from vit_jax.records import metrics
+from vit_jax.runtime import gpu
 from vit_jax.state import TrainState, parted
 
 Batch = dict[str, jax.Array]
@@ -140,14 +141,20 @@ def _kept(finite: Array, new: TrainState, old: TrainState) -> TrainState:
     return jax.tree.map(choose, new, old, is_leaf=is_schedule)
 
 
-def compiled(step: Step, mesh: Mesh, state: TrainState) -> jax.stages.Wrapped:
-    """Returns the step under `jit`: sharded over the mesh, the state's memory used again."""
+def compiled(
+    step: Step, mesh: Mesh, state: TrainState, *, deterministic: bool = False
+) -> jax.stages.Wrapped:
+    """Returns the step under `jit`: sharded over the mesh, the state's memory used again.
+
+    With `deterministic` a GPU, too, computes the same bits each time.
+    """
     shardings = state_sharding(mesh, state)
     return jax.jit(
         with_split_batch(mesh, step),
         donate_argnums=0,
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
+        compiler_options=gpu.compiler_options(deterministic=deterministic),
     )
 
 

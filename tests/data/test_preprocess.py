@@ -143,6 +143,16 @@ def test_host_and_device_agree_in_bicubic(source):
     assert np.abs(host - np.asarray(device, np.float32)).max() <= 1.51
 
 
+def test_bicubic_is_cut_off_where_it_runs_past_black_and_white():
+    """Stripes along one axis, as Pillow cuts off between its two passes, too."""
+    columns = np.repeat(pictures.noise(1, 12)[:, :, :1] // 128 * 255, 3, axis=-1)
+    pixels = np.repeat(columns, 10, axis=0)
+    host = BICUBIC.pixels(Image.fromarray(pixels))
+    device = np.asarray(jax.jit(BICUBIC.on_device)(jnp.asarray(pixels)[None])[0])
+    assert (device.min(), device.max()) == (0, 255)
+    assert np.abs(host - device).max() <= 1.51
+
+
 def test_bicubic_is_sharper():
     image = Image.fromarray(pictures.noise(64, 64))
     bilinear = Preprocess((16, 16), antialias=True).pixels(image)

@@ -221,20 +221,22 @@ def test_a_kernel_that_cannot_serve_says_so_once(caplog):
 
 
 @pytest.mark.parametrize(
-    ("platform", "dtype", "width", "dropout", "reason"),
+    ("platform", "capability", "dtype", "width", "dropout", "reason"),
     [
-        ("gpu", "bfloat16", 64, False, None),
-        ("cuda", "float16", 80, False, None),
-        ("tpu", "bfloat16", 64, False, "NVIDIA GPU"),
-        ("gpu", "float32", 64, False, "dtype bfloat16 or float16, not float32"),
-        ("gpu", "bfloat16", 12, False, "divisible by 8"),
-        ("gpu", "bfloat16", 136, False, "up to 128"),
-        ("gpu", "bfloat16", 64, True, "no dropout"),
+        ("gpu", 9.0, "bfloat16", 64, False, None),
+        ("cuda", 8.0, "float16", 80, False, None),
+        ("tpu", None, "bfloat16", 64, False, "NVIDIA GPU, and this runs on tpu"),
+        ("gpu", None, "bfloat16", 64, False, "NVIDIA GPU, and this one is not"),
+        ("gpu", 7.5, "bfloat16", 64, False, r"capability 8.0 (Ampere), and this GPU has 7.5"),
+        ("gpu", 9.0, "float32", 64, False, "dtype bfloat16 or float16, not float32"),
+        ("gpu", 9.0, "bfloat16", 12, False, "divisible by 8"),
+        ("gpu", 9.0, "bfloat16", 136, False, "up to 128"),
+        ("gpu", 9.0, "bfloat16", 64, True, "no dropout"),
     ],
 )
-def test_what_cudnn_needs(platform, dtype, width, dropout, reason):
+def test_what_cudnn_needs(platform, capability, dtype, width, dropout, reason):
     query = jnp.zeros((1, 2, 3, width), dtype)
-    why = kernels.why_not_cudnn(platform, query, dropout=dropout)
+    why = kernels.why_not_cudnn(platform, capability, query, dropout=dropout)
     assert why is None if reason is None else reason in why
 
 

@@ -95,6 +95,21 @@ def test_training_names_the_setting_of_what_did_not_fit(
         train(runs.tiny_config(total_steps=1, warmup_steps=0), str(tmp_path))
 
 
+def test_a_state_without_room_is_refused_before_anything_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10_000)
+    monkeypatch.setattr(Run, "_started", lambda *_: pytest.fail("nothing is to be made"))
+    with pytest.raises(
+        ConfigError, match=r"optimiser and gradient takes .* 10\.0 kB are left; take"
+    ):
+        train(runs.tiny_config(total_steps=1, warmup_steps=0), str(tmp_path))
+
+
+@pytest.mark.parametrize("free", [None, 12])
+def test_what_is_not_known_to_be_short_is_tried(free, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda: free)
+    memory.check_room(12, "it", "halve it")
+
+
 def test_shown_reads_as_people_do():
     assert [memory.shown(n) for n in (612, 84e6, 17.2e9, 3e12)] == [
         "0.6 kB", "84.0 MB", "17.2 GB", "3.0 TB",

@@ -108,6 +108,7 @@ class Preprocess:
         part = (top, left, bottom - top, right - left)
         resize = functools.partial(resize_box, kernel=self.interpolation, antialias=self.antialias)
         resized = jax.vmap(lambda x: resize(x, part, self.size))(images.astype(jnp.float32))
+        resized = jnp.clip(resized, 0, 255)  # as Pillow, where bicubic runs past the ends
         return jnp.floor(resized + _HAIR) if self.rounding == "down" else resized
 
     def _box(self, source: tuple[int, int]) -> decoding.Box:

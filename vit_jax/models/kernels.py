@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vit_jax.errors import ConfigError, nearest
+from vit_jax.runtime import gpu
 
 KERNELS = ("auto", "xla", "cudnn")
 
@@ -86,19 +87,35 @@ def choose_kernel(kernel: str, query: Array, *, dropout: bool, weights_wanted: b
         )
     if kernel == "xla" or weights_wanted:  # only plain products have weights to show
         return "xla"
-    if reason := why_not_cudnn(jax.default_backend(), query, dropout=dropout):
+    capability = gpu.compute_capability()
+    if reason := why_not_cudnn(jax.default_backend(), capability, query, dropout=dropout):
         _log_once(logging.WARNING if kernel == "cudnn" else logging.DEBUG, reason)
         return "xla"
     return "cudnn"
 
 
 def why_not_cudnn(
-    platform: str, query: Array | jax.ShapeDtypeStruct, *, dropout: bool
+    platform: str,
+    capability: float | None,
+    query: Array | jax.ShapeDtypeStruct,
+    *,
+    dropout: bool,
 ) -> str | None:
-    """Returns the reason why cuDNN's fused attention cannot serve, or None if it can."""
+    """Returns the reason why cuDNN's fused attention cannot serve, or None if it can.
+
+    Args:
+      platform: what JAX calls it.
+      capability: compute capability of the GPU; None of one that is not NVIDIA's.
+      query: (b, n, h, c), in the dtype of the computation.
+      dropout: whether attention weights are dropped.
+    """
     width = query.shape[-1]
     if platform not in ("gpu", "cuda"):
         return f"it needs an NVIDIA GPU, and this runs on {platform}"
+    if capability is None:
+        return "it needs an NVIDIA GPU, and this one is not"
+    if capability < gpu.AMPERE:
+        return f"it needs compute capability {gpu.AMPERE} (Ampere), and this GPU has {capability}"
     if query.dtype not in (jnp.bfloat16, jnp.float16):
         return f"it needs dtype bfloat16 or float16, not {query.dtype}"
     if width % 8 or width > 128:

@@ -36,6 +36,7 @@ from vit_jax.optim import make_optimizer
 from vit_jax.planning.accelerators import Accelerator, find_accelerator
 from vit_jax.planning.activations import Kept, block_of, kept_by_layers, kept_bytes
 from vit_jax.planning.collectives import Collective, Work, step_collectives
+from vit_jax.runtime.gpu import AMPERE
 from vit_jax.state import TrainState, abstract_state, initial_state
 
 CLASSES = 1000  # where the config does not say
@@ -206,7 +207,7 @@ def _plain_attention(config: Config, model: Model, accelerator: Accelerator) -> 
     width = attention.head_width or model.hidden_size // heads
     query = jax.ShapeDtypeStruct((1, 1, heads, width), jnp.dtype(config.dtype))
     dropout = encoder.get("attention_dropout_rate", 0.1) > 0
-    return why_not_cudnn(accelerator.platform, query, dropout=dropout) is not None
+    return why_not_cudnn(accelerator.platform, AMPERE, query, dropout=dropout) is not None
 
 
 def _gathered(state: TrainState, mesh: AbstractMesh, work: Work) -> float | int:

@@ -94,6 +94,19 @@ def free_bytes() -> int | None:
     return min(left, default=None)
 
 
+def check_room(needed: int, what: str, remedy: str) -> None:
+    """Raises ConfigError if no device has so many bytes left, as far as that is known.
+
+    A CPU whose memory runs out is otherwise ended by the system, without a word.
+    """
+    free = free_bytes()
+    if free is not None and needed > free:
+        raise ConfigError(
+            f"out of memory: {what} takes {shown(needed)} of a device, and {shown(free)} are left; "
+            f"{remedy}"
+        )
+
+
 def host_free_bytes(root: Path = Path("/")) -> int | None:
     """Returns the memory that the host can still give, or its container; None if not known.
 

@@ -21,12 +21,13 @@ RETIRED = {
 }
 
 # What pretrained weights decide where the settings do not.
-FROM_WEIGHTS = (*MODEL_FIELDS, "pp.antialias", "pp.mean", "pp.std")
+FROM_WEIGHTS = (*MODEL_FIELDS, "pp.antialias", "pp.interpolation", "pp.mean", "pp.std")
 # What the training images decide where neither they nor the settings do, with pp.from_data.
 FROM_DATA = ("pp.mean", "pp.std")
 
 # What may differ between a workdir and the command that resumes it: no number it reports depends
-# on these (only how often it reports some), or (the mesh) only by the order of float additions.
+# on these (only how often it reports some), or (mesh, deterministic) only by the order of float
+# additions.
 HARMLESS = frozenset({
     "bad_images_limit",
     "decode_threads",
@@ -49,6 +50,7 @@ HARMLESS = frozenset({
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",
+    "deterministic",
     "report",
     "trackers",
 })  # fmt: skip

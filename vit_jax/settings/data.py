@@ -80,6 +80,14 @@ DATA: dict[str, Key] = {
         None,
         bool,
     ),
+    "pp.interpolation": Key(
+        None,
+        "How images are resized for evaluation: 'bilinear', as officially, or 'bicubic', which "
+        "needs pp.antialias. None is that of the pretrained weights, or 'bilinear'. Random crops "
+        "are bilinear always.",
+        one_of("bilinear", "bicubic"),
+        str,
+    ),
     "pp.mean": Key(
         None,
         "Subtracted from the colours, which run from 0 to 1; None is that of the pretrained "

@@ -149,7 +149,8 @@ MODEL: dict[str, Key] = {
     "model.channels_mlp_dim": Key(None, "Mixer: width of the MLP over channels.", POSITIVE, int),
     "dtype": Key(
         None,
-        "Dtype of computation; None takes bfloat16 on GPU and TPU, float32 on CPU. Parameters, "
+        "Dtype of computation; None takes bfloat16 on TPU and GPU, float32 on CPU and on "
+        "NVIDIA GPUs before Ampere, which have no units for bfloat16. Parameters, "
         "statistics, softmax, logits and loss are float32 always.",
         one_of("float32", "bfloat16"),
         str,

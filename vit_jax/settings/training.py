@@ -45,6 +45,11 @@ TRAINING: dict[str, Key] = {
         1, "Devices that split the batch and hold the parameters in shares.", POSITIVE
     ),
     "mesh.tensor": Key(1, "Devices that share the heads and the MLP of each block.", POSITIVE),
+    "deterministic": Key(
+        False,
+        "On a GPU, leave out kernels that may give other last bits each time, so that a run that "
+        "is resumed is the run that was never stopped; slower. CPU and TPU have none.",
+    ),
     # The run
     "batch_eval": Key(
         512, "Images a step of evaluation; the score does not depend on it.", POSITIVE
