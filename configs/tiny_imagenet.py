@@ -59,7 +59,9 @@ def get_config(arg: str = "") -> ConfigDict:
             "epochs": _EPOCHS[model],
             "batch": 256,
             "batch_eval": 500,
-            "cache_bytes": 2**31,  # all images, decoded, are 1.2 GB: they stay on the device
+            # All images, decoded, are 1.2 GB: where the host does not alter them, they stay on the
+            # device.
+            "cache_bytes": 2**31,
             "optimizer": "adamw",
             "base_lr": 1e-3,
             "eval_every": 2000,
