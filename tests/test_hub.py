@@ -16,6 +16,7 @@ from vit_jax import trees
 from vit_jax.checkpoints import hub as hub_module
 from vit_jax.checkpoints.arrays import read_arrays
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.inspecting.inspection import inspect
 from vit_jax.main import main
 from vit_jax.release import convert, push_to_hub
 
@@ -77,22 +78,38 @@ def test_there_and_back_the_same_bits_and_no_token_anywhere(hub, weights, tmp_pa
     assert [p for p in tmp_path.rglob("*") if p.is_file() and token in p.read_bytes()] == []
 
 
+def _released(classes: int, tmp_path: Path) -> dict[str, bytes]:
+    """Returns the files of a small model in the official layout."""
+    folder = tmp_path / f"of{classes}"
+    source = write(tmp_path / f"{classes}.npz", classes)
+    assert main(["convert", str(source), str(folder), "--to=official"]) == 0
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_without_the_library_what_is_public_is_read(hub, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("VIT_JAX_OFFLINE", raising=False)
+    first = hub.commit("me/digits", _released(3, tmp_path))
+    assert inspect("hf://me/digits").num_classes == 3
+    hub.commit("me/digits", _released(4, tmp_path))
+    assert inspect("hf://me/digits").num_classes == 4
+    assert inspect(f"hf://me/digits@{first}").num_classes == 3
+    assert {token for _, _, token in hub.asked} == {None}
+
+
 @needs_hub
 def test_what_is_new_is_seen_a_revision_is_kept_and_no_network_takes_the_last(hub, tmp_path):
-    def released(classes):
-        folder = tmp_path / f"of{classes}"
-        source = write(tmp_path / f"{classes}.npz", classes)
-        assert main(["convert", str(source), str(folder), "--to=official"]) == 0
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
-
     def classes_of(source, **environment):
         done = run(hub, tmp_path, "inspect", source, "--json", **environment)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["num_classes"]
 
-    first = hub.commit("me/digits", released(3))
+    first = hub.commit("me/digits", _released(3, tmp_path))
     assert classes_of("hf://me/digits") == 3
-    hub.commit("me/digits", released(4))
+    hub.commit("me/digits", _released(4, tmp_path))
     assert classes_of("hf://me/digits") == 4
     assert classes_of(f"hf://me/digits@{first}") == 3
     assert classes_of("hf://me/digits", VIT_JAX_OFFLINE="1") == 4

@@ -92,13 +92,29 @@ def test_a_bucket_and_the_hub_are_asked_for_at_the_mirror(web: Web) -> None:
         assert fetch(source, mirrors=[web.url]).stat().st_size == size
 
 
-def test_without_huggingface_hub_the_extra_is_named(
+def test_without_huggingface_hub_the_hub_is_read_over_https(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    message = error_of("hf://timm/vit/model.safetensors", mirrors=[web.url])
-    assert "answered 404" in message
-    assert "needs huggingface_hub: pip install 'vit_jax[hub]'" in message
+    monkeypatch.setenv("HF_ENDPOINT", f"{web.url}/of/")
+    web.files["/of/timm/vit/resolve/v1/model.safetensors"] = Served(CONTENT)
+    assert fetch("hf://timm/vit@v1/model.safetensors").read_bytes() == CONTENT
+    message = error_of("hf://timm/vit/model.safetensors", mirrors=[f"{web.url}/copies"])
+    assert f"{web.url}/copies/timm/vit/resolve/main/model.safetensors answered 404" in message
+    assert f"{web.url}/of/timm/vit/resolve/main/model.safetensors answered 404" in message
+    assert "token" not in message
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_extra_is_named_where_the_hub_asks_for_a_token(
+    web: Web, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.faults = [status]
+    message = error_of("hf://meta/gated/model.safetensors")
+    assert f"answered {status} " in message
+    assert "needs a token and huggingface_hub: pip install 'vit_jax[hub]'" in message
 
 
 def test_huggingface_hub_is_used_where_it_is(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

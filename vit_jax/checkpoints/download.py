@@ -36,9 +36,10 @@ def fetch(
     is resumed the next time. Of two processes the second waits for the first, and takes its file.
 
     Args:
-      url: https://, http://, hf://OWNER/NAME[@REVISION]/FILE (by huggingface_hub, the extra
-          `hub`), gs://BUCKET/PATH (over https, where the bucket is public; by gcsfs, where that
-          is installed and has credentials), file://, or a path, which is returned as it is.
+      url: https://, http://, hf://OWNER/NAME[@REVISION]/FILE (by huggingface_hub where the
+          extra `hub` is installed, which knows tokens; over https else), gs://BUCKET/PATH (over
+          https, where the bucket is public; by gcsfs, where that is installed and has credentials),
+          file://, or a path, which is returned as it is.
       sha256: what the file must have, in hexadecimal.
       cache: a folder, in the place of `VIT_JAX_CACHE`; ~/.cache/vit_jax where both are absent.
       mirrors: prefixes that stand for the server of the URL, tried after `VIT_JAX_MIRROR`.
@@ -111,8 +112,10 @@ def _download(source: str, target: Path, sha256: str | None, mirrors: Sequence[s
 def _places(source: str, mirrors: Sequence[str]) -> Iterator[Fill]:
     for url in locations.mirrored(source, mirrors):
         yield _over_http(url)
-    if locations.scheme(source) == "hf":
+    if locations.scheme(source) == "hf" and hub.is_installed():
         yield lambda part: _from_hub(locations.hub_file(source), part)
+    elif locations.scheme(source) == "hf":
+        yield _without_token(locations.web_url(source, hub.server()))
     else:
         yield _over_http(locations.web_url(source))
     if locations.scheme(source) == "gs" and importlib.util.find_spec("gcsfs"):
@@ -123,6 +126,23 @@ def _over_http(url: str) -> Fill:
     def fill(part: Path) -> None:
         with _progress(urlsplit(url).path.rpartition("/")[2]) as report:
             transfer.download(url, part, report)
+
+    return fill
+
+
+def _without_token(url: str) -> Fill:
+    """Reads what is public on the hub; of what is not, says how to get it."""
+
+    def fill(part: Path) -> None:
+        try:
+            _over_http(url)(part)
+        except CheckpointError as error:
+            if getattr(error.__cause__, "code", None) not in (401, 403):
+                raise
+            raise CheckpointError(
+                f"{error}: a gated or private repository needs a token and huggingface_hub: "
+                f"{hub.EXTRA}"
+            ) from error
 
     return fill
 

@@ -1,15 +1,21 @@
 """The Hugging Face hub, through its own library (the extra `hub`), which alone knows tokens.
 
+What is public is read without it.
+
 Nothing here reads, keeps or prints a token.
 """
 
 import contextlib
 import importlib
+import json
 import logging
+import os
 import re
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from vit_jax.checkpoints import locations
 from vit_jax.errors import CheckpointError, ConfigError
@@ -27,6 +33,20 @@ def library(what: str) -> Any:
         return importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise CheckpointError(f"{what} needs huggingface_hub: {EXTRA}") from error
+
+
+def is_installed() -> bool:
+    """Returns whether the library can be imported."""
+    try:
+        library("")
+    except CheckpointError:
+        return False
+    return True
+
+
+def server() -> str:
+    """Returns the address of the hub; `HF_ENDPOINT` names another, to the library as to us."""
+    return (os.environ.get("HF_ENDPOINT") or locations.HUB).rstrip("/")
 
 
 @contextlib.contextmanager
@@ -65,9 +85,13 @@ def pinned(url: str) -> str:
 def _commit(repository: str, revision: str) -> str | None:
     """Returns the commit of a branch or a tag; None where the hub does not say."""
     try:
-        hub = importlib.import_module("huggingface_hub")
-        return hub.HfApi().repo_info(repository, revision=revision, timeout=_PATIENCE).sha
-    except Exception:  # not installed, no network, no such repository: the download says which
+        if is_installed():
+            api = library(repository).HfApi()
+            return api.repo_info(repository, revision=revision, timeout=_PATIENCE).sha
+        asked = f"{server()}/api/models/{repository}/revision/{quote(revision, '')}"
+        with urllib.request.urlopen(asked, timeout=_PATIENCE) as response:
+            return json.load(response)["sha"]
+    except Exception:  # no network, no such repository, a token is asked for: the download says it
         return None
 
 

@@ -11,6 +11,7 @@ from vit_jax.errors import CheckpointError, nearest
 
 MIRROR = "VIT_JAX_MIRROR"
 OFFLINE = "VIT_JAX_OFFLINE"
+HUB = "https://huggingface.co"
 
 REMOTE = ("https", "http", "hf", "gs")
 
@@ -38,13 +39,18 @@ def scheme(source: str) -> str:
     return name
 
 
-def web_url(url: str) -> str:
-    """Returns the https form of a gs:// or hf:// location; other URLs are returned as they are."""
+def web_url(url: str, hub: str = HUB) -> str:
+    """Returns the https form of a gs:// or hf:// location; other URLs are returned as they are.
+
+    Args:
+      url: the location.
+      hub: the server that stands for the Hugging Face hub.
+    """
     if scheme(url) == "gs":
         return f"https://storage.googleapis.com/{quote(url[len('gs://') :])}"
     if scheme(url) == "hf":
         repository, revision, file = hub_file(url)
-        return f"https://huggingface.co/{repository}/resolve/{quote(revision, '')}/{quote(file)}"
+        return f"{hub}/{repository}/resolve/{quote(revision, '')}/{quote(file)}"
     return url
 
 
