@@ -29,6 +29,10 @@ class CheckpointError(VitJaxError):
     exit_code = 3
 
 
+class AbsentError(CheckpointError):
+    """A remote file that is not there, as its own server says (exit code 3)."""
+
+
 class SaveError(CheckpointError):
     """A checkpoint that could not be written: the disk is full, read-only or gone (exit code 3)."""
 

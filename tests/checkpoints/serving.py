@@ -45,12 +45,14 @@ class Web:
       files: by path.
       faults: taken from the front, one a request: a status, "hang", or the number of bytes
           after which the connection is dropped, as ("drop", 100).
+      server: how it names itself.
       asked: the path and the Range of every request.
     """
 
     url: str = ""
     files: dict[str, Served] = dataclasses.field(default_factory=dict)
     faults: list[Any] = dataclasses.field(default_factory=list)
+    server: str = "tests"
     asked: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
 
 
@@ -58,6 +60,9 @@ def _handler(web: Web) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:
             pass
+
+        def version_string(self) -> str:
+            return web.server
 
         def do_GET(self) -> None:
             web.asked.append((self.path, self.headers["Range"]))

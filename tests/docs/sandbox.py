@@ -11,6 +11,7 @@ from tests.golden import REPOSITORY
 from tests.image_text import lit_files
 from vit_jax import trees
 from vit_jax.checkpoints import catalogue, locations, released_lit
+from vit_jax.checkpoints.resolve import CONFIGS
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.models.zoo import create_model
 from vit_jax.origin import shapes_of
@@ -109,6 +110,8 @@ def _fill_cache(root: Path, cache: Path) -> None:
     urls += ["hf://OWNER/NAME/model.safetensors"]
     for url in urls:
         (cache / locations.cached_name(url)).symlink_to(by_ending[Path(url).suffix])
+        for config in CONFIGS:  # the stand-ins have none
+            (cache / locations.cached_name(f"{url.rpartition('/')[0]}/{config}")).write_text("{}")
     for one in (one for one in released_lit.RELEASED if one.tokenizer == "bert"):
         (cache / locations.cached_name(one.weights)).symlink_to(lit)
         (cache / locations.cached_name(one.vocabulary)).symlink_to(lit.with_suffix(".txt"))

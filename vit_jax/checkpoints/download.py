@@ -14,10 +14,14 @@ from urllib.request import url2pathname
 from vit_jax.checkpoints import hub, locations, lock, transfer
 from vit_jax.checkpoints.integrity import sync
 from vit_jax.checkpoints.kinds import is_web_page
-from vit_jax.errors import CheckpointError
+from vit_jax.errors import AbsentError, CheckpointError
 from vit_jax.runtime.cache import FOLDER_VARIABLE, cache_folder
 
 logger = logging.getLogger("vit_jax")
+
+# What huggingface_hub says where a file is not in its repository; of its other kinds of
+# EntryNotFoundError one means that nobody could be asked.
+_ABSENT = ("EntryNotFoundError", "RemoteEntryNotFoundError")
 
 Fill = Callable[[Path], None]  # fetches one copy of the file into a part
 
@@ -45,6 +49,7 @@ def fetch(
       mirrors: prefixes that stand for the server of the URL, tried after `VIT_JAX_MIRROR`.
 
     Raises:
+      AbsentError: the location itself, asked last, says that there is no such file.
       CheckpointError: no copy can be had; it names every place that was tried, and its answer.
           Also if `VIT_JAX_OFFLINE=1` forbids to ask, or a local file has another SHA-256.
     """
@@ -89,13 +94,13 @@ def _is_cached(target: Path, sha256: str | None) -> bool:
 def _download(source: str, target: Path, sha256: str | None, mirrors: Sequence[str]) -> None:
     """Fills `target` from the first place that has it."""
     part = target.with_name(f"{target.name}.part")
-    reasons: list[str] = []
+    errors: list[CheckpointError] = []
     for fill in _places(source, mirrors):
         try:
             fill(part)
             _check_content(part, sha256, source)
         except CheckpointError as error:
-            reasons.append(str(error))
+            errors.append(error)
             continue
         sync(part)
         part.replace(target)
@@ -103,9 +108,10 @@ def _download(source: str, target: Path, sha256: str | None, mirrors: Sequence[s
         transfer.drop(part)
         return
     name = urlsplit(source).path.rpartition("/")[2]
-    raise CheckpointError(
-        f"{name}: cannot be downloaded: {'; '.join(reasons)}; set {locations.MIRROR} to a mirror "
-        "that has it, or give a file that you have"
+    kind = AbsentError if isinstance(errors[-1], AbsentError) else CheckpointError
+    raise kind(
+        f"{name}: cannot be downloaded: {'; '.join(map(str, errors))}; set {locations.MIRROR} to a "
+        "mirror that has it, or give a file that you have"
     )
 
 
@@ -157,7 +163,7 @@ def _from_hub(file: locations.HubFile, part: Path) -> None:
                 file.repository, file.file, revision=file.revision, local_dir=str(folder)
             )
     except Exception as error:  # its own kinds, and those of the HTTP library of its day
-        raise CheckpointError(
+        raise (AbsentError if type(error).__name__ in _ABSENT else CheckpointError)(
             f"hf://{file.repository}/{file.file} cannot be had ({hub.one_line(error)})"
         ) from error
     transfer.drop(part)
@@ -171,7 +177,8 @@ def _from_bucket(source: str, part: Path) -> None:
     try:
         importlib.import_module("gcsfs").GCSFileSystem().get_file(source, str(part))
     except Exception as error:  # of the storage, of the credentials, of the HTTP library
-        raise CheckpointError(f"{source} cannot be had by gcsfs ({hub.one_line(error)})") from error
+        kind = AbsentError if isinstance(error, FileNotFoundError) else CheckpointError
+        raise kind(f"{source} cannot be had by gcsfs ({hub.one_line(error)})") from error
 
 
 def _check_content(part: Path, sha256: str | None, source: str) -> None:

@@ -12,13 +12,14 @@ from vit_jax.checkpoints.catalogue import Published, list_published, published
 from vit_jax.checkpoints.download import fetch
 from vit_jax.checkpoints.formats import holds_weights, read_config
 from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE
-from vit_jax.checkpoints.locations import REMOTE, scheme
+from vit_jax.checkpoints.locations import REMOTE, cached_name, scheme
 from vit_jax.checkpoints.released_lit import released
-from vit_jax.errors import CheckpointError, nearest
+from vit_jax.errors import AbsentError, CheckpointError, nearest
+from vit_jax.runtime import cache
 
 logger = logging.getLogger("vit_jax")
 
-CONFIGS = ("config.json", "preprocessor_config.json")
+CONFIG, PROCESSOR = CONFIGS = ("config.json", "preprocessor_config.json")
 _ENDINGS = (".npz", ".safetensors")
 _SHOWN = 5  # files named in an error
 
@@ -145,7 +146,7 @@ def _remote(url: str, sha256: str | None = None) -> Located:
     path = fetch(url, sha256=sha256)
     if not url.endswith(".safetensors"):
         return Located(path)
-    return Located(path, *(_beside(url, name) for name in CONFIGS))
+    return _with_configs(path, url)
 
 
 def _repository(url: str) -> Located:
@@ -157,13 +158,30 @@ def _repository(url: str) -> Located:
         except CheckpointError as error:
             reasons.append(str(error))
         else:
-            return Located(path, *(_beside(f"{base}/{name}", config) for config in CONFIGS))
+            return _with_configs(path, f"{base}/{name}")
     raise CheckpointError(f"{url}: {'; '.join(reasons)}")
 
 
+def _with_configs(path: Path, url: str) -> Located:
+    """A file with what lies beside its URL; timm's config leaves nothing to a second one."""
+    config = _beside(url, CONFIG)
+    return Located(path, config, {} if "architecture" in config else _beside(url, PROCESSOR))
+
+
 def _beside(url: str, name: str) -> dict[str, Any]:
+    """Returns what a config says; {} where there is none, which no failure to get it means.
+
+    That there is none is noted in the cache, for the times without a network.
+    """
+    place = f"{url.rpartition('/')[0]}/{name}"
+    note = f"absent/{cached_name(place)}.json"
     try:
-        file = fetch(f"{url.rpartition('/')[0]}/{name}")
-    except CheckpointError:
+        file = fetch(place)
+    except AbsentError:
+        cache.write_json(note, True)
         return {}
+    except CheckpointError:
+        if cache.read_json(note) is True:
+            return {}
+        raise
     return read_config(file.parent, file.name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vit_jax.checkpoints.locations import shown
-from vit_jax.errors import CheckpointError
+from vit_jax.errors import AbsentError, CheckpointError
 
 ATTEMPTS = 5  # in a row without progress
 FIRST_PAUSE = 1.0  # seconds; doubled after each
@@ -27,6 +27,9 @@ TIMEOUT = 30.0  # seconds without a byte
 PROGRESS = 2**20  # bytes that make a broken attempt worth another
 
 _CHUNK = 2**18
+_ABSENT = (404, 410)
+# Object stores (Amazon's, Google's) say 403 of a file that is not there to who may not list them.
+_STORES = ("AmazonS3", "UploadServer")
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 # Reasons for no connection that waiting does not change.
 _FINAL = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
@@ -58,6 +61,7 @@ def download(url: str, part: Path, report: Report) -> None:
     what has arrived is kept, also after an error or Ctrl-C.
 
     Raises:
+      AbsentError: the server says that there is no such file.
       CheckpointError: the server refuses, does not answer, or sends a web page.
       OSError: `part` cannot be written.
     """
@@ -124,7 +128,8 @@ def _answer(request: urllib.request.Request, part: Path) -> Iterator[http.client
                 raise _Transient(reason, pause=0.0) from error
             if error.code in _TRANSIENT:
                 raise _Transient(reason, _retry_after(error.headers.get("Retry-After"))) from error
-        raise CheckpointError(f"{shown(url)} {reason}") from error
+        kind = AbsentError if _is_absent(error) else CheckpointError
+        raise kind(f"{shown(url)} {reason}") from error
     except urllib.error.URLError as error:
         reason = f"cannot be reached ({getattr(error.reason, 'strerror', None) or error.reason})"
         if isinstance(error.reason, _FINAL):
@@ -134,6 +139,11 @@ def _answer(request: urllib.request.Request, part: Path) -> Iterator[http.client
         raise CheckpointError(f"{shown(url)} is no URL ({error})") from error
     except (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
         raise _Transient(f"broke off ({error or type(error).__name__})") from error
+
+
+def _is_absent(error: urllib.error.HTTPError) -> bool:
+    store = error.headers.get("Server") in _STORES
+    return error.code in _ABSENT or (error.code == 403 and store)
 
 
 def _append(
