@@ -60,6 +60,33 @@ def test_a_file_that_was_not_written_is_damage(directory: Path) -> None:
     assert_restores(directory, 4)
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "._metadata", "Thumbs.db"])
+def test_what_systems_leave_in_any_folder_is_no_damage(directory: Path, name: str) -> None:
+    for folder in (directory / "8", directory / "8" / "state"):
+        (folder / name).write_text("x")
+    assert_restores(directory, 8)
+
+
+def test_what_cannot_be_read_is_not_said_to_be_damaged(
+    directory: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = integrity._sha256
+
+    def fails(path: Path) -> str:
+        if "8" in path.parts:
+            raise OSError(5, "Input/output error", str(path))
+        return digest(path)
+
+    with monkeypatch.context() as patch, Store(directory, keep=1) as store:
+        patch.setattr(integrity, "_sha256", fails)
+        assert store.metadata() == {"step": 4}
+        assert "step 8 cannot be read (" in caplog.text
+        assert ": cannot be read (Input/output error))" in caplog.text
+        store.save(6, make_state(6), {"step": 6})
+    assert Store(directory).steps() == [6, 8]
+    assert_restores(directory, 8)
+
+
 def test_numbered_folders_that_are_no_checkpoints_never_count(
     directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

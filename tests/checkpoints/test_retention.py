@@ -6,6 +6,7 @@ import pytest
 
 from tests import runs
 from tests.checkpoints.states import assert_restores, make_state
+from vit_jax.checkpoints import integrity
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.errors import ConfigError
@@ -68,6 +69,38 @@ def test_a_damaged_best_does_not_count(tmp_path: Path):
     assert _save(tmp_path, rule, {1: 0.5, 2: 0.9, 3: 0.1}) == [2, 3]
     (tmp_path / "2" / "metadata" / "metadata").write_text("")
     assert _save(tmp_path, rule, {4: 0.2}) == [4]
+
+
+RULE = Retention(newest=1, every=10, best="accuracy")
+
+
+def test_a_stray_file_costs_no_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    assert _save(tmp_path, RULE, {7: 0.9, 10: 0.5, 15: 0.6}) == [7, 10, 15]
+    (tmp_path / "7" / ".DS_Store").touch()
+    (tmp_path / "7" / "state" / "Thumbs.db").touch()
+    (tmp_path / "10" / "notes.txt").touch()
+    assert _save(tmp_path, RULE, {18: 0.7, 19: 0.1}) == [7, 19]
+    (line,) = [line for line in caplog.messages if "is left" in line]
+    assert line.endswith(
+        "10: is left, but counts for nothing (notes.txt: not there when the folder was sealed)"
+    )
+    (tmp_path / "10" / "notes.txt").unlink()
+    assert _save(tmp_path, RULE, {21: 0.2}) == [7, 10, 21]
+
+
+def test_a_disk_that_does_not_answer_costs_no_checkpoint(tmp_path: Path, monkeypatch):
+    assert _save(tmp_path, RULE, {7: 0.9, 10: 0.5, 15: 0.6}) == [7, 10, 15]
+    read_seal = integrity._read_seal
+
+    def fails(folder: Path):
+        if folder.name in ("7", "10"):
+            raise OSError(24, "Too many open files", str(folder / integrity.SEAL))
+        return read_seal(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "_read_seal", fails)
+        assert _save(tmp_path, RULE, {18: 0.7}) == [18]  # now the best that is known
+    assert Store(tmp_path).steps() == [7, 10, 18]
 
 
 def test_the_last_step_that_verifies_stays_whatever_the_rule_says(tmp_path: Path):

@@ -53,15 +53,27 @@ def damage(folder: Path, *, digests: bool = True) -> str | None:
     """Returns why `folder` differs from what was sealed ("PATH: reason"), or None if it is intact.
 
     With `digests=False` only names and sizes are compared: no file but the seal is read. Never
-    raises on damaged input; a file that cannot be read is damage.
+    raises on damaged input; a file that cannot be read is damage, and said to be no more.
     """
     try:
-        return _difference(folder, digests)
+        return difference(folder, digests=digests)
     except OSError as error:
-        return f"{Path(error.filename or folder).name}: {error.strerror or error}"
+        return unreadable(folder, error)
 
 
-def _difference(folder: Path, digests: bool) -> str | None:
+def unreadable(folder: Path, error: OSError) -> str:
+    """Returns which file of `folder` cannot be read, and why."""
+    return f"{Path(error.filename or folder).name}: cannot be read ({error.strerror or error})"
+
+
+def difference(folder: Path, *, digests: bool = True) -> str | None:
+    """As `damage`, but only for what has been read.
+
+    Files that systems leave in any folder (.DS_Store, Thumbs.db) make no difference.
+
+    Raises:
+        OSError: a file cannot be read, which tells nothing of its bytes.
+    """
     if not folder.is_dir():
         return f"{folder.name}: no such folder"
     if not (folder / SEAL).is_file():
@@ -69,7 +81,7 @@ def _difference(folder: Path, digests: bool) -> str | None:
     sealed = _read_seal(folder)
     if sealed is None:
         return f"{SEAL}: not a seal of this folder"
-    found = _files(folder)
+    found = {n: path for n, path in _files(folder).items() if n in sealed or not _is_litter(path)}
     for name in sorted(sealed.keys() | found.keys()):
         if name not in found:
             return f"{name}: missing"
@@ -101,6 +113,10 @@ def _files(folder: Path) -> dict[str, Path]:
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     files.pop(SEAL, None)
     return files
+
+
+def _is_litter(path: Path) -> bool:
+    return path.name.startswith(".") or path.name == "Thumbs.db"
 
 
 def _entry(path: Path) -> dict[str, Any]:

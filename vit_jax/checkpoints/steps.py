@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from vit_jax.checkpoints import integrity
@@ -39,7 +39,8 @@ class StepFolders:
         self._retention = retention
         self._staging = directory / STAGING
         self._known_scores: dict[int, Scores] = {}
-        self._damaged: set[int] = set()  # found while reading; retention does not count them
+        self._damaged: set[int] = set()  # read, with other digests; retention does not count them
+        self._told: set[int] = set()  # folders that retention leaves, which was said
 
     def folder(self, step: int) -> Path:
         """Returns where `step` is, or will be."""
@@ -115,24 +116,35 @@ class StepFolders:
             return step
         passed_over: dict[int, str] = {}
         for candidate in reversed(self.numbered()):
-            reason = integrity.damage(self.folder(candidate))
+            what, reason = self._read(candidate)
             if reason is None:
                 if passed_over:
                     logger.warning("%s: falling back to step %d", self.directory, candidate)
                 return candidate
-            logger.warning("%s: step %d is damaged (%s)", self.directory, candidate, reason)
+            logger.warning("%s: step %d %s (%s)", self.directory, candidate, what, reason)
             passed_over[candidate] = reason
-            self._damaged.add(candidate)
         self._refuse_if_lost(passed_over)
         return None
 
-    def _refuse_if_lost(self, damaged: Mapping[int, str]) -> None:
+    def _read(self, step: int) -> tuple[str, str | None]:
+        """Returns what is wrong with a step, and why it is thought so: None if it is intact."""
+        folder = self.folder(step)
+        try:
+            reason = integrity.difference(folder)
+        except OSError as error:
+            return "cannot be read", integrity.unreadable(folder, error)
+        if reason is not None and integrity.damage(folder, digests=False) is None:
+            self._damaged.add(step)  # all files are there at their sizes: it is their bytes
+        return "is damaged", reason
+
+    def _refuse_if_lost(self, passed_over: Mapping[int, str]) -> None:
         """Raises if one of these folders ever was a step: an empty one never was."""
-        lost = [step for step in damaged if any(self.folder(step).iterdir())]
+        lost = [step for step in passed_over if any(self.folder(step).iterdir())]
         if lost:
             raise CheckpointError(
                 f"{self.directory}: all checkpoints are damaged (step {lost[0]}: "
-                f"{damaged[lost[0]]}); copy a good one back, or delete the directory to start anew"
+                f"{passed_over[lost[0]]}); put that right, copy a good one back, or delete the "
+                "directory to start anew"
             )
 
     def numbered(self) -> list[int]:
@@ -143,12 +155,28 @@ class StepFolders:
         return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
     def _retain(self, committed: int) -> None:
-        """Deletes all but `committed`, which is known to be good, and what the rule asks for."""
-        intact = [step for step in self.committed() if step not in self._damaged]
+        """Deletes steps that the rule does not ask for; never `committed`, known to be good.
+
+        A step that looks damaged stays, unless its bytes were read and are others: a file that
+        somebody laid into it, or a disk that did not answer, is no reason to lose it.
+        """
+        whole = self.committed()
+        intact = [step for step in whole if step not in self._damaged]
         kept = {committed, *self._retention.kept(intact, self._scores)}
-        for step in self.numbered():
-            if step not in kept and any((self.folder(step) / mark).exists() for mark in _MARKS):
+        for step in whole:
+            if step not in kept:
                 self._discard(step)
+        self._tell_of_others({*whole, committed})
+
+    def _tell_of_others(self, whole: Set[int]) -> None:
+        """Warns once of each folder that nobody will delete, though it has been a checkpoint."""
+        for step in self.numbered():
+            folder = self.folder(step)
+            if step in whole | self._told or not any((folder / mark).exists() for mark in _MARKS):
+                continue
+            if reason := integrity.damage(folder, digests=False):
+                self._told.add(step)
+                logger.warning("%s: is left, but counts for nothing (%s)", folder, reason)
 
     def _scores(self, step: int) -> Scores:
         """Returns the scores that the metadata of a step tell of; {} if there are none."""
