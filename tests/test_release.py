@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from tests import golden
+from tests.models.running import QUICK
+from tests.test_round_trip import random_params, tiny
 from vit_jax import trees
 from vit_jax.checkpoints.arrays import read_arrays, write_npz
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.models.zoo import create_model
 from vit_jax.origin import fields_of
 from vit_jax.pretrained import load_pretrained, open_pretrained
 from vit_jax.release import convert, save_pretrained
@@ -85,6 +88,47 @@ def test_a_saved_folder_has_all_that_travels_with_weights(to, tmp_path):
         processor = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
         assert processor["size"] == {"shortest_edge": 40}
         assert processor["crop_size"] == {"height": 32, "width": 32}
+
+
+ALONE = {
+    "fixed positions": ("official", {"positions": "sincos2d"}),
+    "no class token": ("big_vision", {"classifier": "unpooled"}),
+    "every token": ("official", {"classifier": "token_unpooled"}),
+    "timm's": ("official", {"encoder": {"activation": "gelu_erf", "epsilon": 1e-5}}),
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_an_npz_alone_is_the_same_model(case, tmp_path):
+    to, changes = ALONE[case]
+    model = create_model(None, 3, **tiny(**changes))
+    params = trees.unflatten(random_params(model))
+    names = ("cat", "dog", "ďábel")
+    save_pretrained(
+        tmp_path / "there", model, {"params": params}, BICUBIC, class_names=names, format=to
+    )
+    opened = open_pretrained(convert(tmp_path / "there", tmp_path / "alone.npz", to))
+    assert (opened.preprocess, opened.class_names) == (BICUBIC, names)
+    images = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    logits, wanted = (
+        jax.jit(m.apply, compiler_options=QUICK)(v, images)
+        for m, v in ((opened.model, opened.variables), (model, {"params": params}))
+    )
+    assert logits.shape == wanted.shape
+    np.testing.assert_allclose(logits, wanted, atol=1e-5)
+
+
+def test_class_names_too_long_for_an_npz_alone_are_left_out_aloud(tmp_path, caplog):
+    model = create_model(None, 3, **tiny())
+    variables = {"params": trees.unflatten(random_params(model))}
+    names = tuple(letter * 30_000 for letter in "abc")
+    save_pretrained(
+        tmp_path / "there", model, variables, BICUBIC, class_names=names, format="official"
+    )
+    alone = convert(tmp_path / "there", tmp_path / "alone.npz", "official")
+    assert "the names of the classes are too long for an npz that stands alone" in caplog.text
+    opened = open_pretrained(alone)
+    assert (opened.preprocess, opened.class_names) == (BICUBIC, None)
 
 
 def test_names_for_other_classes_are_refused(tmp_path):

@@ -129,7 +129,6 @@ def test_out_and_back_for_random_sizes(tmp_path, config, to):
     ending = "npz" if to == "official" else "safetensors"
     alone = tmp_path / f"weights.{ending}"
     writing.write_weights(alone, to, params, fields, beside)
-    said = {"positions": {"grid": (rows, columns)}} if to == "official" else None
-    weights = open_weights(alone, hints=said)
+    weights = open_weights(alone)
     assert trees.difference(weights.load(), params) == []
     assert weights.image_size == size

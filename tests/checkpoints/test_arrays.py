@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,48 @@ def test_notes_are_texts_or_nothing(tmp_path: Path) -> None:
     write_npz(tmp_path / "b", {})
     assert read_metadata(tmp_path / "a") == read_metadata(tmp_path / "b") == {}
     assert read_arrays(tmp_path / "a") == read_arrays(tmp_path / "b") == {}
+
+
+def test_notes_of_an_npz_come_back_and_numpy_reads_past_them(tmp_path: Path) -> None:
+    notes = {"config.json": '{"names": ["ďábel"]}', "a": "b"}
+    write_npz(tmp_path / "a.npz", make_arrays(), notes)
+    write_npz(tmp_path / "b.npz", make_arrays(), dict(reversed(notes.items())))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert read_metadata(tmp_path / "a.npz") == notes
+    assert_same(read_arrays(tmp_path / "a.npz"), make_arrays())
+    with np.load(tmp_path / "a.npz") as file:
+        assert set(file.files) == set(make_arrays())
+
+
+def test_more_notes_than_a_zip_holds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="bytes of notes, where a zip holds 65535"):
+        write_npz(tmp_path / "a.npz", {}, {"a": "x" * 2**16})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "message"),
+    [
+        (b'{"a": ', "the comment of the zip cannot be read"),
+        (b'{"\xff": "b"}', "the comment of the zip cannot be read"),
+        (b"{" * 60_000, "the comment of the zip cannot be read"),
+        (b'{"config.json": {}}', "the comment of the zip does not map names to texts"),
+    ],
+)
+def test_a_comment_that_makes_no_sense(tmp_path: Path, comment: bytes, message: str) -> None:
+    write_npz(tmp_path / "a.npz", make_arrays())
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.comment = comment
+    with pytest.raises(CheckpointError, match=message) as error:
+        read_metadata(tmp_path / "a.npz")
+    assert "\n" not in str(error.value)
+
+
+def test_the_comment_of_somebody_else_says_nothing(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a.npz", make_arrays())
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.comment = b"packed with care"
+    assert read_metadata(tmp_path / "a.npz") == {}
 
 
 @pytest.mark.parametrize("name", ["vit_token.released", "hybrid_r", "mixer"])

@@ -32,7 +32,7 @@ def seed(kind: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         if kind == "npz":
-            write_npz(path, make_arrays())
+            write_npz(path, make_arrays(), {"config.json": '{"vit_jax": {}}'})
         if kind == "compressed":
             with path.open("wb") as file:
                 np.savez_compressed(file, **make_arrays())  # type: ignore[arg-type]

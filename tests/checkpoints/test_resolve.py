@@ -129,3 +129,11 @@ def test_the_hub_s_library_tells_absent_from_out_of_reach(
     else:
         with pytest.raises(CheckpointError, match=r"^config\.json: cannot be downloaded"):
             resolve("hf://timm/vit/model.safetensors")
+
+
+def test_an_npz_of_the_web_says_what_is_inside_it(web, tmp_path):
+    notes = {"config.json": '{"vit_jax": {"fields": {"positions": "sincos2d"}}}'}
+    write_npz(tmp_path / "a.npz", WEIGHTS, notes)
+    web.files["/a.npz"] = Served((tmp_path / "a.npz").read_bytes())
+    located = resolve(f"{web.url}/a.npz")
+    assert located.config == {"vit_jax": {"fields": {"positions": "sincos2d"}}}

@@ -72,8 +72,13 @@ def stream_arrays(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Returns the notes in a safetensors file (`__metadata__`); {} for npz and for an index."""
+    """Returns the notes in a file: `__metadata__` of safetensors, the comment of our own npz.
+
+    {} where there are none, and for an index.
+    """
     file, kind = locate(path)
+    if kind == "npz":
+        return npz.read_metadata(file)
     return safetensors_file.read_metadata(file) if kind == "safetensors" else {}
 
 

@@ -216,7 +216,7 @@ def holds_weights(path: Path) -> bool:
 def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:
     """Returns what a JSON file says that is inside the weights, beside them or in their folder.
 
-    `write_weights` puts it inside a safetensors file that stands alone; {} where there is none.
+    `write_weights` puts it inside a file that stands alone; {} where there is none.
     """
     inside = read_metadata(path).get(name) if path.is_file() else None
     file = (path if path.is_dir() else path.parent) / name

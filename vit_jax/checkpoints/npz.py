@@ -8,6 +8,7 @@ they are).
 
 import contextlib
 import io
+import json
 import os
 import warnings
 import zipfile
@@ -28,12 +29,14 @@ from vit_jax.checkpoints.headers import (
     check_total,
 )
 from vit_jax.checkpoints.kinds import PICKLE
+from vit_jax.checkpoints.safetensors_file import check_metadata, parse_json
 from vit_jax.errors import CheckpointError
 
 # A file may unpack to 100 times its size: weights compress little (1.1:1 for trained ones), zeros
 # 1000:1. Small files may hold anything.
 MAX_RATIO = 100
 SMALL = 32 * 2**20
+MAX_NOTES = 2**16 - 1  # bytes of the comment of a zip
 
 _RAW_BFLOAT16 = np.dtype("V2")  # how NumPy stores a bfloat16 array, in the official files too
 _HEADER_BYTES = 12 + 10_000  # more than NumPy reads of a header
@@ -65,21 +68,38 @@ def read_arrays(path: Path, names: Collection[str] | None) -> dict[str, np.ndarr
         return {name: _read(archive, members[name], f"{path}: {name}") for name in names}
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes {name: array} so that `numpy.load` reads it; equal arrays make equal bytes.
+def read_metadata(path: Path) -> dict[str, str]:
+    """Returns what `write_npz` noted in the comment of the zip; {} for anybody else's comment."""
+    with _opened(path) as archive:
+        if not archive.comment.startswith(b"{"):
+            return {}
+        notes = parse_json(archive.comment, path, "the comment of the zip")
+        return check_metadata(notes, path, "the comment of the zip")
 
-    The arrays are stored uncompressed, in the order of their names. The file appears whole or not
-    at all. bfloat16 is stored as NumPy and the official files do, as raw 2-byte elements.
+
+def write_npz(
+    path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes {name: array} so that `numpy.load` reads it; equal content makes equal bytes.
+
+    The arrays are stored uncompressed, in the order of their names; notes, {name: text}, as the
+    comment of the zip, which NumPy does not read. The file appears whole or not at all. bfloat16 is
+    stored as NumPy and the official files do, as raw 2-byte elements.
 
     Raises:
-      CheckpointError: a name or a dtype that would not be read back, or the file cannot be
-          written.
+      CheckpointError: a name or a dtype that would not be read back, more than `MAX_NOTES`, or the
+          file cannot be written.
     """
-    path = Path(path)
+    path, notes = Path(path), bytes_of_notes(metadata or {})
+    if len(notes) > MAX_NOTES:
+        raise CheckpointError(
+            f"{path}: {len(notes)} bytes of notes, where a zip holds {MAX_NOTES}; write a folder"
+        )
     for name, array in arrays.items():
         _check_name(f"{name}.npy", path)
         check_header(Header(array.dtype.newbyteorder("="), array.shape), f"{path}: {name}")
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.comment = notes
         for name in sorted(arrays):
             info = zipfile.ZipInfo(f"{name}.npy")  # of 1980: the time of writing is no content
             info.create_system = 3
@@ -88,6 +108,11 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
                 array = arrays[name]
                 raw = array.view(_RAW_BFLOAT16) if array.dtype == BFLOAT16 else array
                 np.lib.format.write_array(member, raw, allow_pickle=False)
+
+
+def bytes_of_notes(metadata: Mapping[str, str]) -> bytes:
+    """Returns the comment that holds notes: a JSON object; nothing for none."""
+    return json.dumps(dict(sorted(metadata.items()))).encode() if metadata else b""
 
 
 @contextlib.contextmanager

@@ -145,7 +145,7 @@ def _remote(url: str, sha256: str | None = None) -> Located:
         return _repository(url)
     path = fetch(url, sha256=sha256)
     if not url.endswith(".safetensors"):
-        return Located(path)
+        return Located(path, read_config(path))  # inside it, if anywhere
     return _with_configs(path, url)
 
 

@@ -148,7 +148,7 @@ def _content(path: Path) -> _Content:
             header = parse_json(file.read(length), path, "the header")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    metadata = _check_metadata(header.pop("__metadata__", None), path)
+    metadata = check_metadata(header.pop("__metadata__", None), path)
     for name in header:
         check_name(name, path)
     entries = {name: _entry(entry, 8 + length, f"{path}: {name}") for name, entry in header.items()}
@@ -157,12 +157,13 @@ def _content(path: Path) -> _Content:
     return _Content(entries, metadata)
 
 
-def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
+def check_metadata(metadata: Any, path: Path, what: str = "__metadata__") -> dict[str, str]:
+    """Returns notes that map names to texts, {} for None; or raises `CheckpointError`."""
     if metadata is None:
         return {}
     if isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values()):
         return metadata
-    raise CheckpointError(f"{path}: __metadata__ does not map names to texts; the file is damaged")
+    raise CheckpointError(f"{path}: {what} does not map names to texts; the file is damaged")
 
 
 def _entry(entry: Any, origin: int, where: str) -> _Entry:

@@ -14,6 +14,7 @@ from vit_jax.checkpoints.atomic import replacing
 from vit_jax.checkpoints.formats import OURS
 from vit_jax.checkpoints.kinds import check_format
 from vit_jax.checkpoints.mapping import Table
+from vit_jax.checkpoints.npz import MAX_NOTES, bytes_of_notes
 from vit_jax.checkpoints.timm_config import EPSILON, timm_config
 from vit_jax.checkpoints.transformers_config import (
     prefix,
@@ -90,7 +91,7 @@ def write_weights(
       to: a name of `kinds.FORMATS`.
       arrays: {our path: array}.
       fields: of `create_model`.
-      beside: the JSON files of `configs`. A safetensors file that stands alone has them inside.
+      beside: the JSON files of `configs`. A file that stands alone has them inside.
 
     Returns:
       The file of weights.
@@ -111,14 +112,36 @@ def write_weights(
     theirs = encode(arrays, to, fields)
     file.parent.mkdir(parents=True, exist_ok=True)
     if to in _NPZ:
-        write_npz(file, theirs)
+        write_npz(file, theirs, _fitting(beside, file) if alone else None)
     else:
-        inside = {name: json.dumps(content) for name, content in beside.items()} if alone else {}
+        inside = _as_notes(beside) if alone else {}
         write_safetensors(file, theirs, {"format": "pt", **inside})
     if not alone:
         for name, content in beside.items():
             write_text(target / name, json_text(content))
     return file
+
+
+def _as_notes(beside: Mapping[str, Any]) -> dict[str, str]:
+    return {name: json.dumps(content) for name, content in beside.items()}
+
+
+def _fitting(beside: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, str]:
+    """The configs as notes for an npz, without class names where these are too long for one."""
+    notes = _as_notes(beside)
+    if len(bytes_of_notes(notes)) <= MAX_NOTES:
+        return notes
+    logger.warning(
+        "%s: the names of the classes are too long for an npz that stands alone (%d bytes at "
+        "most), and are left out; name a folder to keep them",
+        file,
+        MAX_NOTES,
+    )
+    nameless = {
+        name: {**content, OURS: {**content[OURS], "class_names": None}}
+        for name, content in beside.items()
+    }
+    return _as_notes(nameless)
 
 
 def json_text(content: Any) -> str:
