@@ -1,5 +1,6 @@
 """Model cards: a header that YAML reads, and what a run tells of itself, without its paths."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,10 +9,12 @@ from tests import runs
 from tests.test_predict import write
 from vit_jax.card import Facts, facts_of_run, facts_of_source, model_card
 from vit_jax.checkpoints.store import Store
-from vit_jax.config import to_json
+from vit_jax.config import changed, to_json
 from vit_jax.errors import ConfigError
+from vit_jax.inspecting.inspection import inspect
 from vit_jax.main import main
 from vit_jax.pretrained import load_run, open_origin
+from vit_jax.settings import KEYS
 
 
 def header_of(card: str):
@@ -63,12 +66,45 @@ def test_a_converted_run_tells_recipe_score_and_data(workdir, tmp_path):
     assert "/home/me" not in card
 
 
+def test_no_setting_tells_a_path_of_the_machine(workdir):
+    texts = {path for path, key in KEYS.items() if str in (key.kind, type(key.default))}
+    free = {path for path in texts if KEYS[path].rule is None}
+    paths = {path for path, key in KEYS.items() if key.is_path}
+    # A new one is either a path, and marked so, or belongs here.
+    assert free - paths == {"pp.train", "pp.test", "model.model_name", "model.classifier"}
+    secret = dict.fromkeys(paths, "/home/me/file") | {"text.vocabulary": "https://me:pw@h/v?key=1"}
+    run = load_run(workdir)
+    facts = facts_of_run(dataclasses.replace(run, config=changed(run.config, secret)))
+    assert isinstance(facts.recipe, dict)
+    assert facts.recipe["templates"] == "file"
+    assert facts.recipe["text.vocabulary"] == "v"
+    card = model_card(open_origin(workdir, {}), "official", facts)
+    assert "/home" not in card
+    assert "pw" not in card
+
+
 def test_a_run_without_scores_has_a_card_without(workdir):
     (workdir / "metrics.jsonl").unlink()
     facts = facts_of_run(load_run(workdir))
     assert facts.score is None
     header, _ = header_of(model_card(open_origin(workdir, {}), "official", facts))
     assert "model-index" not in header
+
+
+def test_a_step_that_was_not_evaluated_has_no_score_of_another(workdir):
+    (workdir / "metrics.jsonl").write_text(
+        '{"step": 10, "test_accuracy": 0.9}\n{"step": 20, "loss": 1.0}\n'
+    )
+    assert facts_of_run(load_run(workdir)).score is None
+    assert (inspect(workdir).run or {})["scores"] == {}
+
+
+def test_a_step_is_titled_by_its_run_and_each_line_that_opens_it_is_there_once(workdir):
+    origin = open_origin(workdir / "checkpoints" / "20", {})
+    for format in ("official", "timm"):
+        card = model_card(origin, format, Facts())
+        assert "\n# photos\n" in card
+        assert card.count("vit_jax.load_pretrained(") == 1
 
 
 def test_the_catalogue_knows_licences():

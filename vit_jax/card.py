@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.checkpoints.catalogue import list_published
+from vit_jax.checkpoints.locations import shown
 from vit_jax.config import default_config, flatten
 from vit_jax.errors import ConfigError
 from vit_jax.origin import Origin, describe
 from vit_jax.pretrained import Trained
-from vit_jax.records.metrics_file import last_scores
+from vit_jax.records.metrics_file import scores_of
+from vit_jax.settings import KEYS
+from vit_jax.workdir import find_run, is_run
 
 # Settings that say where something lies on this machine, and nothing of the model.
 _PLACES = ("pretrained_dir", "tfds_data_dir", "tfds_manual_dir", "trackers")
-_PATHS = ("dataset", "model_or_filename")  # of which the last part says enough
 
 # How each format is opened: the library, and a line of Python.
 OPENED_BY = {
@@ -51,14 +53,14 @@ class Facts:
 
 
 def facts_of_run(run: Trained) -> Facts:
-    """Returns what a run tells: its settings without paths, its last scores, its dataset's name."""
+    """Returns what a run tells: settings without paths, scores of its step, name of its dataset."""
     defaults = flatten(default_config())
     changed = {
-        key: Path(value).name if key in _PATHS and isinstance(value, str) else value
+        key: Path(shown(value)).name if value and key in KEYS and KEYS[key].is_path else value
         for key, value in flatten(run.config).items()
         if value != defaults.get(key) and key not in _PLACES
     }
-    scores = last_scores(run.workdir.metrics, run.step)
+    scores = scores_of(run.workdir.metrics, run.step)
     data = Path(run.config.dataset).name
     return Facts({"step": run.step, **changed}, scores or None, data)
 
@@ -80,7 +82,7 @@ def check_licence(licence: str | None) -> None:
 def model_card(origin: Origin, format: str, facts: Facts) -> str:
     """Returns README.md of a released model."""
     check_licence(facts.licence)
-    name = facts.repository.partition("/")[2] if facts.repository else Path(origin.where).name
+    name = facts.repository.partition("/")[2] if facts.repository else _name(origin.where)
     what = describe(origin).partition(": ")[2]
     lines = [
         *("---", *_header(name, format, facts), "---", "", f"# {name}", ""),
@@ -98,6 +100,11 @@ def model_card(origin: Origin, format: str, facts: Facts) -> str:
         if content is not None:
             lines += ["", f"## {heading}", "", _as_text(content)]
     return "\n".join(lines) + "\n"
+
+
+def _name(where: str) -> str:
+    """Returns the name of a file, a folder or a run; also of the run whose step is named."""
+    return find_run(where)[0].root.name if is_run(where) else Path(where).name
 
 
 def _header(name: str, format: str, facts: Facts) -> list[str]:
@@ -121,7 +128,8 @@ def _header(name: str, format: str, facts: Facts) -> list[str]:
 def _opened(format: str, repository: str | None) -> list[str]:
     ours = "vit_jax.load_pretrained('{}')  # model, variables, preprocess"
     if repository is None:
-        return [OPENED_BY[format][1], ours.format("FOLDER")]
+        library, theirs = OPENED_BY[format]
+        return [*([theirs] if library != "vit_jax" else []), ours.format("FOLDER")]
     theirs = _FROM_THE_HUB.get(format)
     lines = [theirs.replace("REPOSITORY", repository)] if theirs else []
     return [*lines, ours.format(f"hf://{repository}")]

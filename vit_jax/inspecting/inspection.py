@@ -24,7 +24,7 @@ from vit_jax.errors import CheckpointError
 from vit_jax.grids import Grid
 from vit_jax.origin import fields_of, grid_of, name_or_sizes, open_located, pixels_of
 from vit_jax.pretrained import Trained, load_run
-from vit_jax.records.metrics_file import last_scores
+from vit_jax.records.metrics_file import scores_of
 from vit_jax.workdir import is_run
 
 
@@ -47,7 +47,7 @@ class Inspection:
       preprocess: what they expect of images; None where nobody says so.
       survey: the statistics of each layer, and all that is strange.
       unused: arrays that a classifier has no use for.
-      run: of a run: its step, data, seed and last scores; None for a file.
+      run: of a run: its step, data, seed and the scores of that step; None for a file.
     """
 
     source: str
@@ -163,11 +163,11 @@ def _of_run(source: str, run: Trained) -> Inspection:
 
 
 def _facts(run: Trained) -> dict[str, Any]:
-    """The step of a run, what it was trained on, and the last scores up to that step."""
+    """The step of a run, what it was trained on, and the scores of that step itself."""
     return {
         "step": run.step,
         "dataset": run.config.dataset,
         "seed": run.config.seed,
         "averaged": run.config.ema_decay > 0,
-        "scores": last_scores(run.workdir.metrics, run.step),
+        "scores": scores_of(run.workdir.metrics, run.step),
     }

@@ -158,8 +158,8 @@ def read_metrics(path: Path) -> list[Record]:
         ) from error
 
 
-def last_scores(path: Path, step: int) -> Record:
-    """Returns the last scores up to a step, {"test_accuracy": 0.98, …}; {} where there are none."""
+def scores_of(path: Path, step: int) -> Record:
+    """Returns the scores of a step, {"test_accuracy": 0.98, …}; {} where it was not evaluated."""
     lines = read_metrics(path) if path.exists() else []
-    scored = [line for line in lines if "test_accuracy" in line and line["step"] <= step]
+    scored = [line for line in lines if "test_accuracy" in line and line["step"] == step]
     return {key: value for key, value in (scored or [{}])[-1].items() if key.startswith("test_")}

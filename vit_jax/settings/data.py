@@ -21,9 +21,14 @@ DATA: dict[str, Key] = {
         "'digits'; the path of an image folder ({train,test}/CLASS/*) or of an .npz file (x_train, "
         "y_train, x_test, y_test); a name of TensorFlow Datasets ('cifar10', "
         "'imagenet_resized/64x64'); or 'arrays', for those passed in Python.",
+        is_path=True,
     ),
     "tfds_data_dir": Key(
-        None, "Where TFDS keeps prepared datasets; None is ~/tensorflow_datasets.", None, str
+        None,
+        "Where TFDS keeps prepared datasets; None is ~/tensorflow_datasets.",
+        None,
+        str,
+        is_path=True,
     ),
     "tfds_manual_dir": Key(
         None,
@@ -31,6 +36,7 @@ DATA: dict[str, Key] = {
         "tfds_data_dir.",
         None,
         str,
+        is_path=True,
     ),
     "num_classes": Key(
         None, "Classes expected in the data; None takes what is there.", POSITIVE, int

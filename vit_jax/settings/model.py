@@ -11,6 +11,7 @@ MODEL: dict[str, Key] = {
         "an AugReg model ('B_16') for its recommended one. None starts from scratch.",
         None,
         str,
+        is_path=True,
     ),
     "pretrained_dir": Key(
         None,
@@ -18,6 +19,7 @@ MODEL: dict[str, Key] = {
         "the name in model.model_name.",
         None,
         str,
+        is_path=True,
     ),
     # Model
     "model.model_name": Key(

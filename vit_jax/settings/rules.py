@@ -68,3 +68,4 @@ class Key(NamedTuple):
     meaning: str
     rule: Rule | None = None  # not asked of None
     kind: type | None = None  # the type, where the default is None
+    is_path: bool = False  # may be a path or a URL, of which others see the last part alone

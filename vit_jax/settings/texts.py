@@ -21,6 +21,7 @@ TEXTS: dict[str, Key] = {
         "None is a few usual ones.",
         None,
         str,
+        is_path=True,
     ),
     "lock_image": Key(
         True,
@@ -64,7 +65,11 @@ TEXTS: dict[str, Key] = {
         one_of("bytes", "bert", "sentencepiece"),
     ),
     "text.vocabulary": Key(
-        None, "The tokenizer's file: vocab.txt or a .model; a path or URL.", None, str
+        None,
+        "The tokenizer's file: vocab.txt or a .model; a path or URL.",
+        None,
+        str,
+        is_path=True,
     ),
     "text.max_len": Key(
         16, "Tokens of a text; what is longer is cut.", Rule(lambda n: n >= 2, "must be at least 2")
