@@ -121,6 +121,23 @@ def test_a_single_level_is_split_by_hash_and_adding_files_moves_none(tmp_path):
     assert open_folder(tmp_path, "train").class_names == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "test"),
+    [
+        (range(8), {3}),  # no hash of these says test
+        ([8, 11, 14], {8, 14}),  # those of all do
+        (range(9), {8}),  # as the hashes say
+    ],
+)
+def test_few_images_of_a_class_are_in_both_shares(tmp_path, numbers, test):
+    names = [f"cat/{i}.jpg" for i in numbers]
+    pictures.write(tmp_path, dict.fromkeys([*names, *(f"dog/{i}.jpg" for i in range(20))], b""))
+    found = {split: set(_found(open_folder(tmp_path, split), tmp_path)) & set(names)
+             for split in ("train", "test")}  # fmt: skip
+    assert found["test"] == {f"cat/{i}.jpg" for i in test}
+    assert found["train"] == set(names) - found["test"]
+
+
 def test_the_hash_of_a_path_never_changes():
     """Or models would be tested on what an earlier version of this program trained them on."""
     held_out = [i for i in range(20) if is_test(f"cat/{i}.jpg")]

@@ -7,7 +7,7 @@ import numpy as np
 
 from vit_jax.data.flat_split import flat_labels
 from vit_jax.data.folder_index import FolderIndex, index_folder
-from vit_jax.data.held_out import is_test
+from vit_jax.data.held_out import share_of_class
 from vit_jax.data.sources import FilePaths, FileSource
 from vit_jax.errors import DataError, nearest
 
@@ -23,7 +23,8 @@ def open_folder(folder: str | Path, split: str) -> FileSource:
     of them, sorted, and each of them must be in every split used. A split whose images have no
     class folders, as ImageNet's and TinyImageNet's `val`, needs a file of labels (`flat_split`).
     Without split folders, the folder's own sub-folders are the classes, and about 20 % of the
-    files, chosen by a hash of their relative path, are "test", the rest "train".
+    files, chosen by a hash of their relative path, are "test", the rest "train"; a class of two
+    files or more has one at least in both.
 
     Raises:
       DataError: no such folder or split, fewer than two classes, a class without images, or class
@@ -74,10 +75,7 @@ def _hashed_part(index: FolderIndex, split: str) -> FileSource:
     _checked(index.root, index.folders())
     images = index.images()
     _check_any(index.root, images)
-    files = {
-        name: [path for path in paths if is_test(path) == (split == "test")]
-        for name, paths in images.items()
-    }
+    files = {name: share_of_class(paths, split) for name, paths in images.items()}
     return _source(index, "", files, hashed=split)
 
 
