@@ -13,7 +13,7 @@ from vit_jax.errors import CheckpointError
 from vit_jax.origin import describe_model
 from vit_jax.pictures.album import Album
 from vit_jax.pictures.model import draw_model
-from vit_jax.pictures.page import write_page
+from vit_jax.pictures.page import is_foreign, write_page
 from vit_jax.predict import open_classifier
 
 
@@ -32,11 +32,14 @@ def visualize(
       What was drawn, and what was not.
 
     Raises:
-      CheckpointError, DataError: weights or images that cannot be read.
+      CheckpointError, DataError: weights or images that cannot be read, or a folder that holds
+        another's page.
     """
     folder = Path(output).expanduser()
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"--output={output}: is a file; name a folder")
+    if is_foreign(folder):
+        raise CheckpointError(f"--output={output}: has an index.html of another; name a new folder")
     trained = open_classifier(source, **fields)
     pixels = _pixels(images, trained.preprocess)
     model: Any = trained.model

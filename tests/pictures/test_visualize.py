@@ -32,14 +32,17 @@ def test_pretrained_weights_are_drawn_with_and_without_images(tmp_path, capsys):
 def test_wrong_images_and_places_are_one_line(tmp_path, capsys):
     weights = write(tmp_path / "weights.npz")
     (tmp_path / "noise.jpg").write_bytes(b"noise")
+    home = pictures.write(tmp_path / "site", {"index.html": b"<!doctype html>\n<h1>Home</h1>\n"})
     for arguments, says in (
         ([str(tmp_path / "noise.jpg"), f"--output={tmp_path / 'out'}"], "noise.jpg"),
+        ([f"--output={home}"], "has an index.html of another; name a new folder"),
         ([f"--output={weights}"], "is a file; name a folder"),
     ):
         assert main(["visualize", str(weights), *arguments]) == 3
         error = capsys.readouterr().err
         assert says in error
         assert error.count("\n") == 1
+    assert [path.name for path in home.iterdir()] == ["index.html"]
 
 
 def test_a_report_that_fails_is_one_line_and_the_run_is_done(tmp_path, monkeypatch, caplog):

@@ -200,6 +200,8 @@ def test_in_python_all_are_answered_before_the_error(weights, photos):
         (["--batch=0"], 2, "at least 1"),
         (["--features=f.txt"], 2, "must end in .npz"),
         (["--features=weights.npz"], 2, "is there already"),
+        (["--features=~/weights.npz"], 2, "is there already"),
+        (["--features=weights.npz/f.npz"], 3, "--features=weights.npz/f.npz: cannot be written ("),
         (["--attention=photos"], 2, "is there already"),
         (["--feature=f.npz"], 2, "did you mean '--features'"),
     ],
@@ -208,6 +210,7 @@ def test_wrong_flags_are_one_line_and_write_nothing(
     flags, code, says, weights, photos, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert run(weights, "photos", *flags) == code
     captured = capsys.readouterr()
     assert says in captured.err

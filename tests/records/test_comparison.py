@@ -93,6 +93,15 @@ def test_what_cannot_be_compared_is_one_line(change, says, workdirs, tmp_path):
         compare(change(workdirs, tmp_path))
 
 
+def test_the_picture_may_lie_in_the_home_folder(workdirs, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["report", workdirs[1], "--output=~/drawn/c.png"]) == 0
+    assert (tmp_path / "drawn" / "c.png").is_file()
+    assert not list((tmp_path / "here").iterdir())
+
+
 def test_the_picture_is_a_png(workdirs, capsys):
     assert main(["report", *workdirs, "--output=x.jpg"]) == 2
     assert "--output=x.jpg: must end in .png" in capsys.readouterr().err

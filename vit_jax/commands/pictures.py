@@ -41,7 +41,8 @@ def _report_arguments(parser: argparse.ArgumentParser) -> None:
 def _report(options: argparse.Namespace, _: list[str]) -> int:
     from pathlib import Path
 
-    if Path(options.output).suffix != ".png":
+    picture = Path(options.output).expanduser()
+    if picture.suffix != ".png":
         raise ConfigError(f"--output={options.output}: must end in .png")
     from vit_jax.pictures.comparing import draw_comparison
     from vit_jax.records.comparison import compare, comparison_table
@@ -49,7 +50,7 @@ def _report(options: argparse.Namespace, _: list[str]) -> int:
 
     groups = compare(options.workdirs)
     console().print(comparison_table(groups))
-    draw_comparison(groups, Path(options.output))
+    draw_comparison(groups, picture)
     print(f"drawn       {options.output}")
     return 0
 

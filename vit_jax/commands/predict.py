@@ -51,10 +51,10 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.prediction.overlays import Overlays
     from vit_jax.runtime import compile_cache
 
-    features = Features(options.features) if options.features else None
     names = expand(options.images, sys.stdin)
     compile_cache.enable()
     trained: Any = open_classifier(options.checkpoint, **described(options, options.checkpoint))
+    features = Features(options.features) if options.features else None
     overlays = Overlays(options.attention, trained) if options.attention else None
     alone = features is not None and not trained.model.num_classes  # a backbone names no classes
     classes, show = [] if alone else class_names(trained), _shown(options)
@@ -88,7 +88,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--json and --csv: one of them at a time")
     if options.features and not options.features.endswith(".npz"):
         raise ConfigError(f"--features={options.features}: must end in .npz")
-    if options.features and os.path.exists(options.features):
+    if options.features and os.path.lexists(os.path.expanduser(options.features)):
         raise ConfigError(f"--features={options.features}: is there already; name another file")
 
 

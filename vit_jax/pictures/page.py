@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vit_jax.pictures.album import Album, Picture
 
+_NAME = "index.html"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
        color: #1a1a1a; background: #fff; }
@@ -20,6 +21,13 @@ td.figure, th.figure { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
 Table = tuple[str, Sequence[Sequence[str]]]  # heading, rows; the first row names the columns
+
+_START = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="vit_jax">
+"""
 
 
 def write_page(album: Album, title: str, tables: Sequence[Table] = ()) -> Path:
@@ -36,17 +44,25 @@ def write_page(album: Album, title: str, tables: Sequence[Table] = ()) -> Path:
     shown = [_picture(album, picture) for picture in album.pictures]
     parts = [*shown[:1], *map(_table, tables), *shown[1:], _missing(album)]
     text = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width">\n'
+        f'{_START}<meta name="viewport" content="width=device-width">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{html.escape(title)}</h1>\n{''.join(parts)}</body>\n</html>\n"
     )
     album.folder.mkdir(parents=True, exist_ok=True)
-    file = album.folder / "index.html"
+    file = album.folder / _NAME
     partial = file.with_suffix(".html.part")
     partial.write_text(text, "utf-8")
     partial.replace(file)
     return file
+
+
+def is_foreign(folder: Path) -> bool:
+    """Returns whether a folder holds a page that `write_page` did not write, and would replace."""
+    file = folder / _NAME
+    if not file.is_file():
+        return file.exists()
+    with file.open(encoding="utf-8", errors="replace") as content:
+        return content.read(len(_START)) != _START
 
 
 def _picture(album: Album, picture: Picture) -> str:
