@@ -14,11 +14,12 @@ from vit_jax import models
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import ArraySource
 from vit_jax.models.posemb import sincos2d
+from vit_jax.pictures import confusion
 from vit_jax.pictures.album import Album
 from vit_jax.pictures.confusion import draw_confusion
 from vit_jax.pictures.curves import draw_curves, moving_mean
 from vit_jax.pictures.examples import draw_examples, least_sure, pixels_of, worst_mistakes
-from vit_jax.pictures.figure import CannotDrawError
+from vit_jax.pictures.figure import CannotDrawError, save
 from vit_jax.pictures.filters import draw_filters, principal_components
 from vit_jax.pictures.model import draw_model
 from vit_jax.pictures.page import write_page
@@ -32,6 +33,13 @@ def size_of(path):
     """Returns (width, height) of a picture, in pixels."""
     with Image.open(path) as picture:
         return picture.size
+
+
+def fits(figure):
+    """Returns whether all that a figure shows lies within its edges, in inches."""
+    shown = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    return min(shown.x0, shown.y0) >= 0 and shown.x1 <= width and shown.y1 <= height
 
 
 def outcomes(labels, predicted, classes=4, confidence=None, loss=None):
@@ -69,7 +77,11 @@ def test_examples_are_the_images_that_the_places_name(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100, 1000])
-def test_confusion_is_drawn_for_few_classes_and_many(classes, tmp_path):
+def test_confusion_is_drawn_for_few_classes_and_many(classes, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        confusion, "save", lambda figure, path: drawn.append(figure) or save(figure, path)
+    )
     draw = np.random.default_rng(0)
     labels = draw.integers(0, classes, 500)
     predicted = np.where(draw.random(500) < 0.7, labels, draw.integers(0, classes, 500))
@@ -79,6 +91,7 @@ def test_confusion_is_drawn_for_few_classes_and_many(classes, tmp_path):
     width, height = size_of(path)
     assert 500 < width < 1700
     assert 500 < height < 1700
+    assert fits(drawn[0])
     if classes > 100:
         with pytest.raises(CannotDrawError, match="no mistakes"):
             draw_confusion(outcomes(labels, labels, classes), names, path, "title")

@@ -36,6 +36,7 @@ def _draw_matrix(
     side = float(np.clip(3 + 0.45 * count, 5.5, 13))
     names_wide = 0.045 * min(max(map(len, names)), 24)  # inches beside the square
     figure = new_figure(side + 0.8 + names_wide, side, f"Confusion matrix, {title}")
+    figure.set_layout_engine("compressed")  # as the matrix is square, whatever room there is
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     # The square root lets rare confusions be seen beside a full diagonal.
