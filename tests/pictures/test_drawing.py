@@ -14,7 +14,7 @@ from vit_jax import models
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import ArraySource
 from vit_jax.models.posemb import sincos2d
-from vit_jax.pictures import confusion
+from vit_jax.pictures import confusion, curves
 from vit_jax.pictures.album import Album
 from vit_jax.pictures.confusion import draw_confusion
 from vit_jax.pictures.curves import draw_curves, moving_mean
@@ -222,13 +222,26 @@ def test_moving_mean_keeps_slopes_in_place():
     assert moving_mean([5.0]) == [5.0]
 
 
-def test_curves_are_drawn_from_whatever_lines_there_are(tmp_path):
+def test_curves_are_drawn_from_whatever_lines_there_are(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        curves, "save", lambda figure, path: drawn.append(figure) or save(figure, path)
+    )
     timing = {"timing": {"images_per_second": 10.0}}
-    for name, records in (
-        ("none", []),
-        ("train", [{"step": 1, "loss": 1.0, "accuracy": 0.5, **timing}]),
-        ("both", [{"step": s, "loss": 1 / s, "test_loss": 2 / s} for s in range(1, 50)]),
+    for name, records, shown in (
+        ("none", [], []),
+        (
+            "train",
+            [{"step": 1, "loss": 1.0, "accuracy": 0.5, **timing}],
+            ["Loss", "Accuracy", "Throughput"],
+        ),
+        ("recall", [{"step": 1, "test_text_to_image_recall_1": 0.5}], ["Test scores"]),
+        ("both", [{"step": s, "loss": 1 / s, "test_loss": 2 / s} for s in range(1, 50)], ["Loss"]),
     ):
         path = tmp_path / "report" / f"{name}.png"
         draw_curves(records, path, name)
         assert path.read_bytes().startswith(b"\x89PNG")
+        panels = [axes for axes in drawn[-1].axes if axes.lines]
+        assert [axes.get_title() for axes in panels] == shown
+        if len(records) == 1:  # which a line alone would not show
+            assert all(line.get_marker() == "o" for axes in panels for line in axes.lines)

@@ -1,5 +1,6 @@
 """Runs compared: what is one group, its mean and spread, the table and the picture."""
 
+import dataclasses
 import json
 import statistics
 
@@ -11,7 +12,9 @@ from tests import runs
 from vit_jax.config import to_json
 from vit_jax.errors import CheckpointError
 from vit_jax.main import main
+from vit_jax.pictures import comparing
 from vit_jax.records.comparison import compare, mean_and_spread
+from vit_jax.records.metrics_file import last_scores
 
 
 def write(folder, accuracies, **changes):
@@ -91,6 +94,65 @@ def test_the_command_prints_a_table_and_draws(workdirs, tmp_path, capsys):
 def test_what_cannot_be_compared_is_one_line(change, says, workdirs, tmp_path):
     with pytest.raises(CheckpointError, match=says):
         compare(change(workdirs, tmp_path))
+
+
+def test_each_setting_of_a_group_has_a_line_of_its_own(tmp_path, capsys):
+    model = {"transformer": {"mlp": "gated"}}
+    given = [
+        write(tmp_path / "gated", [0.1, 0.2], model=model, base_lr=0.5),
+        *(write(tmp_path / f"plain{seed}", [0.3], seed=seed) for seed in range(2)),
+    ]
+    assert main(["report", *given, f"--output={tmp_path / 'c.png'}"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    row = lines.index(["model.transformer.mlp=gated"])
+    assert lines[row - 1][:3] == ["base_lr=0.5", "1", "20"]
+    assert "model.transformer.mlp=None" in [line[0] for line in lines if line]
+
+
+def test_steps_are_those_of_the_scores(tmp_path, capsys):
+    given = write(tmp_path / "run", [0.1, 0.2])
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 29, "loss": 0.1}\n')
+    assert main(["report", given, f"--output={tmp_path / 'c.png'}"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if "20.00" in line)
+    assert row.split()[-5:-3] == ["20", "20.00"]
+
+
+def test_a_legend_cuts_names_and_never_the_number_of_runs(tmp_path):
+    (group,) = compare([write(tmp_path / "a", [0.1]), write(tmp_path / "b", [0.2], seed=1)])
+    long = dataclasses.replace(group, settings=("dataset=" + 200 * "x", "base_lr=1"))
+    (line,) = comparing._legend([long])
+    assert line.get_label().startswith("dataset=xxx")
+    assert line.get_label().endswith("x…  (2 runs: mean ± standard deviation)")
+
+
+def test_a_run_with_a_single_record_shows_its_training_loss(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    write(folder, [])
+    line = {"step": 5, "loss": 2.0, "test_accuracy": 0.5}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    drawn = []
+    monkeypatch.setattr(comparing, "save", lambda figure, _: drawn.append(figure))
+    comparing.draw_comparison(compare([str(folder)]), tmp_path / "c.png")
+    (curve,) = drawn[0].axes[3].lines
+    assert curve.get_marker() == "o"
+
+
+def test_runs_of_retrieval_are_compared_by_recall(tmp_path, capsys, monkeypatch):
+    write(tmp_path / "run", [])
+    recalls = {f"test_{way}_recall_{k}": share for k, share in ((1, 0.25), (5, 0.5), (10, 0.75))
+               for way in ("image_to_text", "text_to_image")}  # fmt: skip
+    lines = [{"step": 10, "loss": 2.0}, {"step": 10, **recalls}]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    drawn = []
+    monkeypatch.setattr(comparing, "save", lambda figure, _: drawn.append(figure))
+    assert main(["report", str(tmp_path / "run"), f"--output={tmp_path / 'c.png'}"]) == 0
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if "25.00" in line)
+    assert row.split()[1:] == ["1", "10", "25.00", "50.00", "25.00", "50.00"]
+    assert "accuracy" not in out
+    assert all(axes.lines for axes in drawn[0].axes)
+    assert last_scores(tmp_path / "run" / "metrics.jsonl", 10) == recalls
 
 
 def test_the_picture_may_lie_in_the_home_folder(workdirs, tmp_path, monkeypatch):

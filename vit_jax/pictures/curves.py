@@ -13,7 +13,14 @@ _PANELS = (
     ("Accuracy", (("accuracy", "train"), ("test_accuracy", "test")), "top-1 accuracy (%)", 100.0),
     (
         "Test scores",
-        (("test_top5_accuracy", "top-5 accuracy"), ("test_macro_f1", "macro F1")),
+        (
+            ("test_top5_accuracy", "top-5 accuracy"),
+            ("test_macro_f1", "macro F1"),
+            ("test_image_to_text_recall_1", "image → text recall@1"),
+            ("test_text_to_image_recall_1", "text → image recall@1"),
+            ("test_image_to_text_recall_5", "image → text recall@5"),
+            ("test_text_to_image_recall_5", "text → image recall@5"),
+        ),
         "score (%)",
         100.0,
     ),
@@ -21,6 +28,7 @@ _PANELS = (
     ("Gradient", (("grad_norm", "gradient"),), "global norm before clipping", 1.0),
     ("Throughput", (("images_per_second", "images"),), "images trained on per second", 1.0),
 )
+_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 # What is not the noisy value of a single batch.
 _STYLES = {"learning_rate": "exact"}
 
@@ -48,8 +56,7 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
         for number, (key, label) in enumerate(series):
             points = [(r["step"], factor * r[key]) for r in flat if _known(r, key)]
             if points:
-                colour = ("tab:blue", "tab:orange")[number]
-                _draw_series(axes, points, label, _style(key), colour)
+                _draw_series(axes, points, label, _style(key), _COLOURS[number])
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend()
     save(figure, path)
@@ -68,7 +75,7 @@ def _draw_series(
     axes: Any, points: list[tuple[int, float]], label: str, style: str, colour: str
 ) -> None:
     steps, values = zip(*points, strict=True)
-    if style == "dots":
+    if style == "dots" or len(points) == 1:  # a single point is no line
         axes.plot(steps, values, "o-", color=colour, markersize=4, label=label)
     elif style == "exact":
         axes.plot(steps, values, color=colour, label=label)

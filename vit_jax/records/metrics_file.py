@@ -20,6 +20,7 @@ Record = dict[str, Any]
 
 # The one entry of a line of metrics.jsonl that may differ between two runs of the same config.
 TIMING = "timing"
+_TEST = "test_"  # what each score of the test split begins with
 
 
 class MetricsFile:
@@ -161,5 +162,10 @@ def read_metrics(path: Path) -> list[Record]:
 def scores_of(path: Path, step: int) -> Record:
     """Returns the scores of a step, {"test_accuracy": 0.98, …}; {} where it was not evaluated."""
     lines = read_metrics(path) if path.exists() else []
-    scored = [line for line in lines if "test_accuracy" in line and line["step"] == step]
-    return {key: value for key, value in (scored or [{}])[-1].items() if key.startswith("test_")}
+    scored = [line for line in lines if is_evaluation(line) and line["step"] == step]
+    return {key: value for key, value in (scored or [{}])[-1].items() if key.startswith(_TEST)}
+
+
+def is_evaluation(line: Record) -> bool:
+    """Returns whether a line holds scores of the test split, whatever they are scores of."""
+    return any(key.startswith(_TEST) for key in line)
