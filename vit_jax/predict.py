@@ -28,9 +28,18 @@ class Prediction:
     indices: tuple[int, ...]
 
 
-def open_classifier(source: str | Path, **fields: Any) -> Trained | Pretrained:
+def open_model(source: str | Path, **fields: Any) -> Trained | Pretrained:
     """Opens a run, or weights of any other source; see `load_run` and `load_pretrained`."""
-    trained = load_run(source) if is_run(source) else open_pretrained(source, **fields)
+    return load_run(source) if is_run(source) else open_pretrained(source, **fields)
+
+
+def open_classifier(source: str | Path, **fields: Any) -> Trained | Pretrained:
+    """Opens what `open_model` does, which must be a model of images alone.
+
+    Raises:
+      CheckpointError: it is an image-text model.
+    """
+    trained = open_model(source, **fields)
     if isinstance(trained.model, LitModel):
         raise CheckpointError(
             f"{source}: holds a LiT model, which has no classes of its own; name them by texts: "

@@ -10,17 +10,21 @@ from jaxtyping import UInt8
 
 from vit_jax.data.preprocess import Preprocess, opened
 from vit_jax.errors import CheckpointError
+from vit_jax.models.lit import LitModel
 from vit_jax.origin import describe_model
+from vit_jax.pair_model import image_tower
 from vit_jax.pictures.album import Album
 from vit_jax.pictures.model import draw_model
 from vit_jax.pictures.page import is_foreign, write_page
-from vit_jax.predict import open_classifier
+from vit_jax.predict import open_model
 
 
 def visualize(
     source: str | Path, images: Sequence[str], output: str | Path, **fields: Any
 ) -> Album:
     """Draws what there is to see in a model, with the page `index.html`.
+
+    Of an image-text model that is its image tower.
 
     Args:
       source: what `load_pretrained` takes.
@@ -40,11 +44,13 @@ def visualize(
         raise CheckpointError(f"--output={output}: is a file; name a folder")
     if is_foreign(folder):
         raise CheckpointError(f"--output={output}: has an index.html of another; name a new folder")
-    trained = open_classifier(source, **fields)
+    trained = open_model(source, **fields)
     pixels = _pixels(images, trained.preprocess)
     model: Any = trained.model
     name, album = describe_model(model), Album(folder)
     variables = jax.device_get(trained.variables)
+    if isinstance(model, LitModel):
+        model, variables = image_tower(model, variables)
     draw_model(album, model, variables, trained.preprocess, pixels, name)
     write_page(album, f"{name}: {Path(source).name or source}")
     return album

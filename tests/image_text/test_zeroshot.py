@@ -171,6 +171,13 @@ def _classifier(folder):
     return folder / "vit.npz"
 
 
+def test_the_image_tower_is_drawn(place, tmp_path, capsys):
+    image = str(place / "images" / "test" / "cat" / "0.png")
+    assert main(["visualize", str(place / "tiny.npz"), image, f"--output={tmp_path}"]) == 0
+    assert "not drawn" not in capsys.readouterr().out
+    assert (tmp_path / "attention.png").is_file()
+
+
 def test_what_is_for_classifiers_says_so(place, capsys):
     image = str(place / "images" / "test" / "cat" / "0.png")
     assert main(["predict", f"--checkpoint={place / 'tiny.npz'}", image]) == 3
