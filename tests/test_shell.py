@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -47,6 +48,40 @@ def test_every_help_fits_a_screen_and_has_an_example(name, capsys, monkeypatch):
         assert len(lines) <= 40, arguments
         assert max(map(len, lines)) <= 80, arguments
         assert re.search(r"example.*vit_jax", " ".join(lines)), arguments
+
+
+def _end(out, *arguments: str) -> tuple[int, str]:
+    """Returns the exit code of a command that prints to a file, and what it says on the errors."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "vit_jax.main", *arguments]
+    done = subprocess.run(
+        command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment
+    )
+    return done.returncode, done.stderr
+
+
+# What fits the buffer of standard output, by print, argparse and rich; the last does not fit.
+PRINTING = [["models", "--pretrained", "deit_tiny", "--json"], ["--help"], ["models"],
+            ["models", "--pretrained"]]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+@pytest.mark.parametrize("arguments", PRINTING)
+def test_a_reader_that_is_gone_ends_a_command_in_silence(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as out:
+        assert _end(out, *arguments) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+@pytest.mark.parametrize("arguments", PRINTING)
+def test_a_full_disk_is_one_line(arguments):
+    with open("/dev/full", "wb") as out:
+        code, said = _end(out, *arguments)
+    assert (code, said.count("\n")) == (3, 1)
+    assert said.startswith("vit_jax: error: ")
+    assert "No space left on device" in said
 
 
 @pytest.mark.parametrize("columns", ["10", "40", "300"])

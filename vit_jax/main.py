@@ -1,13 +1,14 @@
 """The command line: finds the command, and turns every error into one line and an exit code."""
 
+import io
 import logging
-import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from vit_jax.commands.parser import TAKE_SETTINGS, flags_of, make_parser
 from vit_jax.errors import CheckpointError, ConfigError, VitJaxError, nearest
-from vit_jax.runtime import huge_pages
+from vit_jax.runtime import huge_pages, output, signals
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -16,6 +17,11 @@ _BROKEN_PIPE = 141
 def run() -> None:
     """Entry point of the console script."""
     huge_pages.ask()
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):  # not where there is none
+            stream.reconfigure(errors="surrogateescape")  # names of files are any bytes
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signals.interrupt)
     sys.exit(main(sys.argv[1:]))
 
 
@@ -23,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; errors of the user are one line on stderr."""
     logging.basicConfig(level=logging.WARNING, format="vit_jax: %(message)s")
     try:
-        return _dispatch(list(arguments))
+        with output.sent():
+            return _dispatch(list(arguments))
     except VitJaxError as error:
         print(f"vit_jax: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -31,7 +38,6 @@ def main(arguments: Sequence[str]) -> int:
         print("vit_jax: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:  # the reader of `vit_jax … | head` has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:  # a full disk, a folder that vanished or may not be written
         where = f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -9,9 +9,17 @@ import rich.table
 WIDTH = 100
 
 
+class _Console(rich.console.Console):
+    """Leaves a closed pipe to the command line."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises the error that it is called for, in place of an exit code of its own."""
+        raise
+
+
 def console() -> rich.console.Console:
     """Returns where tables are printed; names with brackets are no markup."""
-    found = rich.console.Console(highlight=False, markup=False, emoji=False)
+    found = _Console(highlight=False, markup=False, emoji=False)
     found.width = max(found.width, WIDTH) if found.is_terminal else WIDTH
     return found
 

@@ -1,14 +1,17 @@
 """Signals: noted once, handlers of others called and put back, a terminal that is closed."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
+import jax  # noqa: F401 - whose callback it is
 import pytest
 
-from vit_jax.runtime.signals import StopSignals
+from vit_jax.runtime.signals import _DEAF, StopSignals, interrupt
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
@@ -54,6 +57,41 @@ def test_a_handler_of_the_surrounding_program_is_called_too_and_put_back():
         assert signal.getsignal(signal.SIGTERM) is theirs
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_ctrl_c_while_jax_collects_garbage_is_raised_soon_after():
+    """What is raised in JAX's callback is printed and lost, so that nothing would end."""
+    reached = []
+
+    def _xla_gc_callback():
+        signal.raise_signal(signal.SIGINT)
+        reached.append("its end")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        _xla_gc_callback()
+        reached.append("what follows")
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert reached == ["its end", "what follows"]
+
+
+def test_the_name_is_that_of_jaxs_callback():
+    assert _DEAF in [getattr(one, "__name__", None) for one in gc.callbacks]
+
+
+def test_a_run_hears_the_command_lines_own_handler_no_more_than_pythons():
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with StopSignals() as signals:
+            signal.raise_signal(signal.SIGINT)
+            assert signals.received == signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_pythons_own_handler_of_ctrl_c_is_not_called():

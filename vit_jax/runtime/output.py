@@ -1,9 +1,11 @@
 """Standard output that may go away: a closed pipe or terminal does not end a run."""
 
+import contextlib
 import io
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 logger = logging.getLogger("vit_jax")
@@ -18,6 +20,27 @@ def lasting() -> Any:
     the log, and all that follows is dropped, whoever prints it.
     """
     return _Output()
+
+
+@contextlib.contextmanager
+def sent() -> Iterator[None]:
+    """Sends off what the block has printed, so that what goes wrong then is raised here.
+
+    Python itself does so at the end of the program, too late for a line or an exit code of ours.
+    What cannot be sent is dropped.
+    """
+    try:
+        yield
+    except SystemExit:  # after --help
+        _stdout().flush()
+        raise
+    else:
+        _stdout().flush()
+    finally:
+        try:
+            _stdout().flush()
+        except OSError:
+            _turn_to_nowhere()
 
 
 class _Output:
@@ -50,8 +73,12 @@ def _stdout() -> Any:
 
 
 def _drop_all(error: OSError) -> None:
-    """Turns the descriptor to nowhere, for what is buffered in Python is sent at its exit, too."""
+    _turn_to_nowhere()
+    logger.warning("standard output is gone (%s): the run goes on in silence", error.strerror)
+
+
+def _turn_to_nowhere() -> None:
+    """Turns the descriptor, for what is buffered in Python is sent at its exit, too."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _stdout().fileno())
     os.close(nowhere)
-    logger.warning("standard output is gone (%s): the run goes on in silence", error.strerror)

@@ -9,7 +9,23 @@ from typing import Any
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 # SIGHUP is what a terminal sends that is closed; Windows has none.
 _CAUGHT = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
+# JAX's part in collecting garbage: what is raised in it, Python prints and forgets.
+_DEAF = "_xla_gc_callback"
+_LATER = 0.05  # seconds
 _entered: list["StopSignals"] = []
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt, as Python's own handler; a little later where it would be lost.
+
+    Raises:
+      KeyboardInterrupt: the program was not inside JAX's part in collecting garbage.
+    """
+    if frame is None or frame.f_code.co_name != _DEAF:
+        raise KeyboardInterrupt
+    again = threading.Timer(_LATER, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def obey() -> None:
@@ -70,7 +86,7 @@ class StopSignals:
             os.kill(os.getpid(), number)
         self.received = signal.Signals(number)
         handler = self._before[self.received]
-        if callable(handler) and handler is not signal.default_int_handler:
+        if callable(handler) and handler not in (signal.default_int_handler, interrupt):
             handler(number, frame)
 
 
