@@ -10,6 +10,7 @@ import vit_jax
 from tests import runs
 from vit_jax import trees
 from vit_jax.checkpoints.arrays import write_npz
+from vit_jax.checkpoints.store import Store
 from vit_jax.config import Config, default_config, validate
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
@@ -20,6 +21,9 @@ from vit_jax.pretrained import load_run
 from vit_jax.recipes import load_config, merge
 from vit_jax.records.loggers import Console
 from vit_jax.release import save_pretrained
+from vit_jax.run import Run
+from vit_jax.runtime.signals import StopSignals
+from vit_jax.tasks import build
 from vit_jax.train import train
 
 NO_MODEL = {"model": {}, "pp": {"crop": 8}, "dataset": "digits", "augment": {"rotate": 10.0}}
@@ -168,3 +172,89 @@ def test_recipe_names_what_is_missing(argument):
 def test_recipe():
     config = load_config("configs/finetune.py:vit_ti16,PHOTOS,384", [])
     assert (config.model_or_filename, config.dataset, config.pp.crop) == ("vit_ti16", "PHOTOS", 384)
+
+
+def quietly(config, workdir):
+    return train(config, str(workdir), Console(quiet=True))
+
+
+def saved(workdir):
+    return runs.last_saved(workdir).state
+
+
+def test_train_only_leaves_every_other_bit_and_keeps_nothing_for_it(weights, tmp_path):
+    config = config_of(
+        model_or_filename=str(weights[0]), train_only=("head",), ema_decay=0.9, weight_decay=0.1
+    )
+    quietly(config, tmp_path / "run")
+    state = saved(tmp_path / "run")
+    first = state_at_start(config, tmp_path)
+    moved = trees.difference(jax.device_get(first.params), state["params"])
+    assert moved == ["! head/bias: values differ", "! head/kernel: values differ"]
+    for name in ("opt_state", "ema"):
+        paths = [path for path, leaf in trees.flatten(state[name]).items() if np.ndim(leaf)]
+        assert paths
+        assert all("head" in path for path in paths)
+    found = load_run(tmp_path / "run").variables["params"]
+    assert trees.difference(jax.device_get(found), {**state["params"], **state["ema"]}) == []
+
+
+def state_at_start(config, folder):
+    with Store(folder / "none") as store:
+        return Run(build(settled(config)), store, StopSignals()).start(Console(quiet=True))
+
+
+def test_a_run_of_its_head_goes_on_after_a_kill_with_the_same_bits(weights, tmp_path):
+    changes = {"train_only": ("head",), "ema_decay": 0.9, "mesh": {"fsdp": 2}}
+    config = config_of(model_or_filename=str(weights[0]), **changes)
+    for name in ("whole", "parts"):
+        quietly(config, tmp_path / name)
+    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "6")
+    assert quietly(config, tmp_path / "parts").step == 6
+    assert runs.differences(tmp_path / "whole", tmp_path / "parts", 6) == []
+    with pytest.raises(ConfigError, match=r"train_only .*use another workdir"):
+        quietly(config_of(model_or_filename=str(weights[0]), ema_decay=0.9), tmp_path / "parts")
+
+
+def test_no_backward_pass_goes_through_what_is_not_trained(weights, tmp_path):
+    def operations(**changes):
+        config = settled(config_of(model_or_filename=str(weights[0]), **changes))
+        with Store(tmp_path / "none") as store:
+            run = Run(build(config), store, StopSignals())
+            batch = run.experiment.train.training_shapes()
+            cost = run.step.lower(run._abstract, batch).compile().cost_analysis()
+        assert cost is not None
+        return cost["flops"]
+
+    assert operations(train_only=("head",)) < 0.5 * operations()
+
+
+def test_running_statistics_of_a_stem_that_is_not_trained_stay(tmp_path):
+    fields = {"model": {"stem": "conv", "stem_fields": {"layers": ((8, 2),)}, "hidden_size": 16}}
+    source, tuned = tmp_path / "source", tmp_path / "tuned"
+    small = {"transformer": dict(runs.TINY["model"]["transformer"], dropout_rate=0.0)}
+    quietly(config_of(model={**small, **fields["model"]}), source)
+    config = config_of(model_or_filename=str(source), train_only=("head",))
+    quietly(config, tuned)
+    before, after = saved(source), saved(tuned)
+    assert trees.difference(before["batch_stats"], after["batch_stats"]) == []
+    assert trees.difference(before["params"]["stem"], after["params"]["stem"]) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "from_weights", "says"),
+    [
+        (("haed",), True, r"train_only=\('haed',\): the model has no part 'haed'; did you mean "
+         r"'head'\? \(its parts are Transformer, cls, embedding, head\)"),
+        (("head",), False, r"train_only=\('head',\): the other parts have no weights to keep"),
+    ],
+)  # fmt: skip
+def test_wrong_parts_are_one_line_before_there_is_a_workdir(
+    weights, tmp_path, names, from_weights, says
+):
+    model = {} if from_weights else runs.TINY["model"]
+    source = str(weights[0]) if from_weights else None
+    config = config_of(model_or_filename=source, model=model, train_only=names)
+    with pytest.raises(ConfigError, match=says):
+        quietly(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ from vit_jax import trees
 from vit_jax.checkpoints.catalogue import pretrained_path
 from vit_jax.checkpoints.mapping import Shape
 from vit_jax.config import Config, changed, flatten
-from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.errors import CheckpointError, ConfigError, nearest
 from vit_jax.experiment import Experiment, model_fields
 from vit_jax.models.zoo import NAMED_FIELDS, Model, canonical_name
 from vit_jax.origin import Fields, known_name, shapes_of
@@ -76,6 +76,34 @@ def _as_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(said.get(heads), tuple):
         said["model.transformer.heads_by_layer"] = said.pop(heads)
     return {key: value for key, value in said.items() if key in KEYS}
+
+
+def locked_parts(config: Config, model: Model, size: tuple[int, int]) -> tuple[str, ...]:
+    """Returns the parts of the parameters that `train_only` leaves as the weights have them.
+
+    Args:
+      config: all settings.
+      model: that of the run.
+      size: (height, width) of its images.
+
+    Raises:
+      ConfigError: a name that no part has, or no weights to keep.
+    """
+    if config.train_only is None:
+        return ()
+    parts = [*dict.fromkeys(path.partition("/")[0] for path in shapes_of(model, size))]
+    if unknown := [name for name in config.train_only if name not in parts]:
+        raise ConfigError(
+            f"config.train_only={config.train_only!r}: the model has no part {unknown[0]!r}"
+            f"{nearest(unknown[0], parts)} (its parts are {', '.join(parts)})"
+        )
+    if weights_of(config) is None:
+        raise ConfigError(
+            f"config.train_only={config.train_only!r}: the other parts have no weights to keep, "
+            "and would stay as they are at random; give config.model_or_filename, or "
+            "config.train_only=None"
+        )
+    return tuple(part for part in parts if part not in config.train_only)
 
 
 def starting_variables(experiment: Experiment) -> dict[str, trees.Tree] | None:

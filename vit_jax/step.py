@@ -18,6 +18,7 @@ from vit_jax.data.erasing import erase
 from vit_jax.data.mixing import mix
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import batch_sharding, replicated, state_sharding, with_split_batch
+from vit_jax.models.batchnorm import by_running_statistics
 from vit_jax.records import metrics
 from vit_jax.runtime import gpu
 from vit_jax.state import TrainState, parted
@@ -101,8 +102,8 @@ def make_train_step(
             "learning_rate": schedule(state.step),
         }
         new = _updated(optimizer, state.replace(params=trained), grads, stats, settings.ema_decay)
-        new = new.replace(params={**locked, **new.params})
         finite = _finite(measured["loss"], measured["grad_norm"], new)
+        new = new.replace(params={**locked, **new.params})
         after = _kept(finite, new, state).replace(step=state.step + 1)
         if settings.guarded:
             leaves = jnp.stack([jnp.isfinite(optax.tree.norm(g)) for g in jax.tree.leaves(grads)])
@@ -204,13 +205,14 @@ def classification(model: nn.Module, settings: StepSettings) -> Objective:
         dropout = dropout_key(key)
 
         def loss(params: trees.Tree) -> tuple[Array, tuple[trees.Tree, Array]]:
-            logits, updates = model.apply(
-                {"params": params, "batch_stats": stats},
-                images,
-                train=True,
-                rngs={"dropout": dropout},
-                mutable=["batch_stats"],
-            )
+            with nn.intercept_methods(by_running_statistics(settings.locked)):
+                logits, updates = model.apply(
+                    {"params": params, "batch_stats": stats},
+                    images,
+                    train=True,
+                    rngs={"dropout": dropout},
+                    mutable=["batch_stats"],
+                )
             losses = metrics.training_loss(settings.loss, logits, shares, settings.label_smoothing)
             hits = (logits.argmax(-1) == shares.argmax(-1)).mean()
             return losses.mean(), (updates.get("batch_stats", stats), hits)

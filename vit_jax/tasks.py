@@ -15,7 +15,7 @@ from vit_jax.contact_sheet import first_batch
 from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.experiment import Arrays, Experiment
 from vit_jax.experiment import build as build_classifier
-from vit_jax.finetune import starting_tower, starting_variables
+from vit_jax.finetune import locked_parts, starting_tower, starting_variables
 from vit_jax.image_text.contrastive import make_compare
 from vit_jax.image_text.experiment import build_pairs, precomputed
 from vit_jax.image_text.scores import Retrieval, Retrieved, ZeroShot
@@ -83,7 +83,8 @@ class Classify:
     """To tell the classes of images."""
 
     def __init__(self, experiment: Experiment):
-        self.experiment, self.beginning, self.precomputes = experiment, Beginning(), False
+        self.experiment, self.precomputes = experiment, False
+        self.beginning = Beginning(locked=_locked(experiment))
 
     def start(self) -> Mapping[str, trees.Tree] | None:
         return starting_variables(self.experiment)
@@ -225,7 +226,13 @@ def build(
     """
     if config.task == "contrast":
         return build_pairs(config, arrays, vocabulary)
-    return build_classifier(config, arrays)
+    experiment = build_classifier(config, arrays)
+    _locked(experiment)  # a wrong name is told before there is a workdir
+    return experiment
+
+
+def _locked(experiment: Experiment) -> tuple[str, ...]:
+    return locked_parts(experiment.config, experiment.model, experiment.preprocess.size)
 
 
 def task_of(experiment: Experiment) -> Task:

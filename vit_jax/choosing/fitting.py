@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vit_jax.config import changed, flatten
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import Experiment, make_model, make_preprocess
+from vit_jax.finetune import locked_parts
 from vit_jax.mesh import batch_shards, device_bytes
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.planning.plan import shapes_of_state
@@ -132,7 +133,9 @@ def step_of(experiment: Experiment, parts: int) -> Program:
     schedule = make_schedule(total, config.base_lr, config.decay_type, warmup)
     optimizer = make_optimizer(config, schedule)
     state = shapes_of_state(config, experiment.model, experiment.mesh)
-    step = make_train_step(experiment.model, optimizer, schedule, step_settings(experiment))
+    locked = locked_parts(config, experiment.model, experiment.preprocess.size)
+    settings = step_settings(experiment, locked)
+    step = make_train_step(experiment.model, optimizer, schedule, settings)
     batch = experiment.train.training_shapes()
     call = compiled(step, experiment.mesh, state).lower(state, batch).compile()
     ahead = config.prefetch * device_bytes(batch)

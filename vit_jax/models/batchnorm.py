@@ -1,10 +1,29 @@
 """BatchNorm over the whole global batch, on however many devices it lies."""
 
+from collections.abc import Callable, Collection
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+
+def by_running_statistics(parts: Collection[str]) -> Callable[..., Any]:
+    """Returns an interceptor of calls for `nn.intercept_methods`.
+
+    Under it every `BatchNorm` inside these parts of a model, which are not trained, normalises by
+    its running statistics in training too, and leaves them as they are.
+    """
+
+    def call(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        module = context.module
+        if isinstance(module, BatchNorm) and module.path[:1] and module.path[0] in parts:
+            kwargs = {**kwargs, "train": False}
+        return call(*args, **kwargs)
+
+    return call
 
 
 class BatchNorm(nn.Module):

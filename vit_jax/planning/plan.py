@@ -19,7 +19,7 @@ from vit_jax import trees
 from vit_jax.config import Config, changed
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import check_batch, make_model, make_preprocess
-from vit_jax.finetune import settled
+from vit_jax.finetune import locked_parts, settled
 from vit_jax.mesh import (
     axis_sizes,
     batch_shards,
@@ -37,7 +37,7 @@ from vit_jax.planning.accelerators import Accelerator, find_accelerator
 from vit_jax.planning.activations import Kept, block_of, kept_by_layers, kept_bytes
 from vit_jax.planning.collectives import Collective, Work, step_collectives
 from vit_jax.runtime.gpu import AMPERE
-from vit_jax.state import TrainState, abstract_state, initial_state
+from vit_jax.state import Beginning, TrainState, abstract_state, initial_state, parted
 
 CLASSES = 1000  # where the config does not say
 UTILISATION = 0.5  # ViT-22B reports 0.549 of a TPU v4's peak (arXiv:2302.05442, section 4)
@@ -116,6 +116,9 @@ def make_plan(
 ) -> Plan:
     """Plans a training step of a config; no data is opened and nothing is computed.
 
+    With `train_only`, optimiser and gradients are those of what is trained; operations, activations
+    and what is sent are counted as if all of it were.
+
     Args:
       config: all settings.
       devices: how many there are.
@@ -142,7 +145,8 @@ def make_plan(
     collectives = step_collectives(shapes, mesh, work)
     plain = _plain_attention(config, model, accelerator)
     kept = kept_by_layers(shapes, work.itemsize, plain_attention=plain)
-    memory = _memory(config, state, kept, mesh, work)
+    locked = locked_parts(config, model, make_preprocess(config).size)
+    memory = _memory(config, state, kept, mesh, work, locked)
     model_flops, device_flops = _flops(shapes, mesh, work)
     seconds = _seconds(accelerator, mesh, collectives, memory, device_flops / utilisation)
     hidden = max(0.0, seconds["data"] + seconds["fsdp"] - seconds["compute"])
@@ -157,8 +161,10 @@ def shapes_of_state(config: Config, model: Model, mesh: Any) -> TrainState:
     """Returns shape, dtype and sharding of every leaf of the training state."""
     optimizer = make_optimizer(config, lambda step: jnp.zeros(()))
     size = make_preprocess(config).size
-    ema = config.ema_decay > 0
-    initial = functools.partial(initial_state, model, optimizer, size, config.seed, ema=ema)
+    ema, beginning = config.ema_decay > 0, Beginning(locked=locked_parts(config, model, size))
+    initial = functools.partial(
+        initial_state, model, optimizer, size, config.seed, ema=ema, beginning=beginning
+    )
     return abstract_state(mesh, jax.eval_shape(initial))
 
 
@@ -175,10 +181,15 @@ def work_of(config: Config) -> Work:
 
 
 def _memory(
-    config: Config, state: TrainState, kept: list[Kept], mesh: AbstractMesh, work: Work
+    config: Config,
+    state: TrainState,
+    kept: list[Kept],
+    mesh: AbstractMesh,
+    work: Work,
+    locked: tuple[str, ...],
 ) -> dict[str, float | int]:
     """Returns {what: bytes on a device} at the start of the backward pass, where they peak."""
-    parameters = device_bytes(state.params)
+    parameters, trained = (device_bytes(x) for x in (state.params, parted(state.params, locked)[0]))
     images = work.images / work.parts / batch_shards(mesh)
     encoder = config.model.transformer
     pixels = (
@@ -188,7 +199,7 @@ def _memory(
         "parameters": parameters + device_bytes(state.batch_stats),
         "optimiser": device_bytes(state.opt_state),
         "average of parameters": device_bytes(state.ema),
-        "gradients": parameters * (2 if work.parts > 1 else 1),
+        "gradients": trained * (2 if work.parts > 1 else 1),
         "gathered parameters": _gathered(state, mesh, work),
         "activations": images * kept_bytes(kept, mesh.shape["tensor"], encoder.remat),
         "images": images * pixels,

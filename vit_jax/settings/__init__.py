@@ -67,4 +67,5 @@ FIXED = frozenset({
     "num_classes",
     "optimizer",
     "optim_dtype",
+    "train_only",
 })  # fmt: skip

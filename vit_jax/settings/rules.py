@@ -55,6 +55,10 @@ LAYERS = Rule(
 )
 COLOUR = Rule(lambda value: len(value) == 3, "must be three numbers: red, green, blue")
 SPREAD = Rule(lambda value: len(value) == 3 and min(value) > 0, "must be three positive numbers")
+NAMES = Rule(
+    lambda value: len(value) > 0 and all(isinstance(name, str) for name in value),
+    "must be a tuple of one name or more, such as ('head',)",
+)
 PATCH = Rule(
     lambda value: len(value) == 2 and min(value) > 0,
     "must be (height, width) of a patch in pixels, such as (16, 16)",

@@ -1,6 +1,6 @@
 """Settings of the optimisation, the devices and the run."""
 
-from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Key, any_of, one_of
+from vit_jax.settings.rules import BELOW_ONE, NAMES, NOT_NEGATIVE, POSITIVE, Key, any_of, one_of
 
 TRAINING: dict[str, Key] = {
     "seed": Key(0, "Seed of initialisation, order, augmentation and dropout.", NOT_NEGATIVE),
@@ -25,6 +25,14 @@ TRAINING: dict[str, Key] = {
     ),
     "beta1": Key(0.9, "Decay of the first moment; the momentum of SGD.", BELOW_ONE),
     "beta2": Key(0.999, "Decay of the second moment (Adam family, Lion).", BELOW_ONE),
+    "train_only": Key(
+        None,
+        "Parts of the model that are trained, by their names at the top of its parameters, such as "
+        "('head',); the others stay as the weights have them, without gradient and optimiser "
+        "state. None trains all.",
+        NAMES,
+        tuple,
+    ),
     "grad_norm_clip": Key(1.0, "Largest global norm of the gradient; 0 is off.", NOT_NEGATIVE),
     "loss": Key(
         "softmax",
