@@ -12,7 +12,7 @@ from tests import golden
 from vit_jax import trees
 from vit_jax.config import default_config
 from vit_jax.models import create_model
-from vit_jax.optim import decay_mask, make_optimizer, make_schedule
+from vit_jax.optim import decay_mask, depth_of_layers, make_optimizer, make_schedule
 
 
 def test_schedules_equal_the_official_ones():
@@ -89,3 +89,144 @@ def test_first_moment_has_the_configured_dtype(optimizer):
         assert {str(leaf.dtype) for leaf in moments} == {dtype}
         assert params["layer"]["kernel"].dtype == jnp.float32
         assert not np.array_equal(params["layer"]["kernel"], PARAMS["layer"]["kernel"])
+
+
+def _depths(name: str | None, size: int = 32, **fields: Any) -> dict[str, set[int]]:
+    """{part: depths} of a model's parameters; parts of the encoder have its name left out."""
+    model, images = create_model(name, 3, **fields), jnp.zeros((1, size, size, 3))
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    depths, found = depth_of_layers(params), {}
+    assert depths.keys() == trees.flatten(params).keys()
+    for path, depth in depths.items():
+        found.setdefault(path.removeprefix("Transformer/").split("/")[0], set()).add(depth)
+    return found
+
+
+VIT = {
+    "cls": {0},
+    "embedding": {0},
+    "posembed_input": {0},
+    "encoderblock_0": {1},
+    "encoderblock_1": {2},
+    "encoder_norm": {3},
+    "head": {3},
+}
+TWO = {"num_layers": 2, "mlp_dim": 16, "num_heads": 2}
+
+
+def _vit(*without: str, **further: set[int]) -> dict[str, set[int]]:
+    return {name: depth for name, depth in (VIT | further).items() if name not in without}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        ("ViT-Ti_16", {"transformer": TWO}, VIT),
+        (
+            "R_Ti_16",
+            {"transformer": TWO},
+            _vit(conv_root={0}, gn_root={0}),
+        ),
+        (
+            "ViT-Ti_16",
+            {"transformer": TWO, "pool": "distilled", "num_registers": 2},
+            _vit(dist={0}, registers={0}, head_dist={3}),
+        ),
+        (
+            "ViT-Ti_16",
+            {"transformer": TWO, "pool": "attention", "representation_size": 8},
+            _vit("cls", pool={3}, pre_logits={3}),
+        ),
+        (
+            "ViT-Ti_16",
+            {"transformer": TWO, "pool": "mean", "pool_norm": True},
+            _vit("cls", "encoder_norm", pool_norm={3}),
+        ),
+        (
+            "compact_cifar_sequence",
+            {"stem": "conv", "transformer": {"num_layers": 2}},
+            _vit("cls", "embedding", stem={0}, pool={3}),
+        ),
+        (
+            "Mixer-B_16",
+            {"num_blocks": 2, "hidden_dim": 8, "tokens_mlp_dim": 8, "channels_mlp_dim": 8},
+            {
+                "stem": {0},
+                "MixerBlock_0": {1},
+                "MixerBlock_1": {2},
+                "pre_head_layer_norm": {3},
+                "head": {3},
+            },
+        ),
+    ],
+)
+def test_every_parameter_has_the_depth_of_its_layer(name, fields, expected):
+    """As BEiT counts them: 0 before the blocks, i + 1 in block i, one more behind the last."""
+    assert _depths(name, **fields) == expected
+
+
+def test_a_hybrid_s_stages_come_before_the_blocks():
+    found = _depths("R26+ViT-S_32", 64, transformer=TWO)
+    assert {part for part, depths in found.items() if depths == {0}} == {
+        *("cls", "embedding", "posembed_input", "conv_root", "gn_root"),
+        *("block1", "block2", "block3", "block4"),
+    }
+    assert found["encoderblock_1"] == {2}
+    assert found["head"] == {3}
+
+
+LAYERS: Any = {
+    "embedding": {"kernel": jnp.array([2.0])},
+    "Transformer": {
+        "encoderblock_0": {"kernel": jnp.array([-1.0])},
+        "encoderblock_1": {"kernel": jnp.array([4.0]), "bias": jnp.array([3.0])},
+        "encoder_norm": {"scale": jnp.array([1.0])},
+    },
+    "head": {"kernel": jnp.array([0.5])},
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion", "lamb"])
+def test_layer_decay_scales_the_whole_update_weight_decay_too(optimizer):
+    grads = jax.tree.map(lambda x: 0.1 * x - 0.3, LAYERS)
+    plain, decayed = (
+        make_optimizer(
+            _config(optimizer=optimizer, weight_decay=0.2, layer_decay=layer_decay),
+            lambda step: jnp.asarray(0.1),
+        )
+        for layer_decay in (None, 0.5)
+    )
+    update, state = plain.update(grads, plain.init(LAYERS), LAYERS)
+    found, decayed_state = decayed.update(grads, decayed.init(LAYERS), LAYERS)
+    factors = {
+        "embedding/kernel": 0.125,
+        "Transformer/encoderblock_0/kernel": 0.25,
+        "Transformer/encoderblock_1/kernel": 0.5,
+        "Transformer/encoderblock_1/bias": 0.5,
+        "Transformer/encoder_norm/scale": 1.0,
+        "head/kernel": 1.0,
+    }
+    for path, value in trees.flatten(found).items():
+        expected = factors[path] * trees.flatten(update)[path]
+        np.testing.assert_allclose(value, expected, rtol=1e-6, err_msg=path)
+    assert trees.difference(state, decayed_state) == []  # a checkpoint fits both
+
+
+def test_a_step_with_layer_decay_by_hand():
+    """SGD's first step without clipping is -rate * factor * (gradient + decay * kernel)."""
+    config = _config(
+        optimizer="sgd", grad_norm_clip=0.0, optim_dtype="float32", weight_decay=0.5,
+        layer_decay=0.5,
+    )  # fmt: skip
+    optimizer = make_optimizer(config, lambda step: jnp.asarray(0.1))
+    grads = jax.tree.map(lambda x: jnp.ones_like(x), LAYERS)
+    updates, _ = optimizer.update(grads, optimizer.init(LAYERS), LAYERS)
+    found = {path: float(x[0]) for path, x in trees.flatten(updates).items()}
+    assert found == pytest.approx({
+        "embedding/kernel": -0.1 * 0.125 * (1 + 0.5 * 2.0),
+        "Transformer/encoderblock_0/kernel": -0.1 * 0.25 * (1 + 0.5 * -1.0),
+        "Transformer/encoderblock_1/kernel": -0.1 * 0.5 * (1 + 0.5 * 4.0),
+        "Transformer/encoderblock_1/bias": -0.1 * 0.5,
+        "Transformer/encoder_norm/scale": -0.1,
+        "head/kernel": -0.1 * (1 + 0.5 * 0.5),
+    })  # fmt: skip

@@ -156,3 +156,20 @@ def test_a_run_goes_on_with_what_was_overridden_and_not_with_another_state(
     monkeypatch.setattr(Store, "restore", other_bits)
     with pytest.raises(CheckpointError, match=r"checkpoints/6: .* has digest \w{8}, not \w{8}"):
         train(longer, str(tmp_path), Console(quiet=True))
+
+
+def test_a_run_may_go_on_with_layer_decay_on_another_mesh_with_blocks_as_a_loop(tmp_path):
+    shape = {"transformer": {"num_layers": 2}, "scan_blocks": True}
+    settings = {"model": shape, "eval_every": 10, "checkpoint_every": 2, "warmup_steps": 1}
+    train(runs.tiny_config(**settings, total_steps=2), str(tmp_path))
+    before = runs.last_saved(tmp_path).state["params"]
+    config = runs.tiny_config(
+        **settings, total_steps=4, layer_decay=1e-60, mesh={"fsdp": 2, "tensor": 2}
+    )
+    assert train(config, str(tmp_path), changed=["total_steps", "layer_decay"]).step == 4
+    after = runs.last_saved(tmp_path).state["params"]
+    moved = {line.split()[1].rstrip(":") for line in trees.difference(before, after)}
+    assert moved == {
+        *("head/kernel", "head/bias"),
+        *("Transformer/encoder_norm/scale", "Transformer/encoder_norm/bias"),
+    }

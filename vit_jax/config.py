@@ -132,6 +132,7 @@ _OF_CLASSES = {
     "label_smoothing": "pairs have no labels",
     "sampling": "pairs have no classes",
     "num_classes": "pairs have no classes",
+    "layer_decay": "two towers have blocks of two depths",
     "train_only": "config.lock_image says which tower is trained",
     "eval_drop_remainder": "pairs are all scored",
 }

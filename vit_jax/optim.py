@@ -1,5 +1,6 @@
 """Optimisers and learning-rate schedules, from the config."""
 
+import re
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +11,12 @@ from vit_jax import trees
 from vit_jax.config import Config
 
 LINEAR_END = 1e-5  # where the official linear schedule ends
+
+# By path: the blocks of a model, and what comes behind them. All else comes before.
+_BLOCK = re.compile(r"(?:encoderblock|MixerBlock)_(\d+)/")
+_BEHIND = re.compile(
+    r"^(?:Transformer/encoder_norm|pre_head_layer_norm|pool_norm|pool|pre_logits|head|head_dist)/"
+)
 
 
 def make_schedule(
@@ -37,7 +44,7 @@ def make_schedule(
 
 
 def make_optimizer(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns clip by global norm → moments → decoupled weight decay → learning rate.
+    """Returns clip by global norm → moments → decoupled weight decay → learning rate → its decay.
 
     'sgd' is the official fine-tuning rule: momentum `beta1`, held in `optim_dtype`. 'adamw' is
     Loshchilov and Hutter 2019, 'lion' Chen et al. 2023, 'lamb' You et al. 2020.
@@ -51,7 +58,37 @@ def make_optimizer(config: Config, schedule: optax.Schedule) -> optax.GradientTr
         parts.insert(0, optax.clip_by_global_norm(config.grad_norm_clip))
     if config.optimizer == "lamb":
         parts.insert(-1, optax.scale_by_trust_ratio())
+    if config.layer_decay not in (None, 1):
+        # Last, and without a state, so that all others keep their places in checkpoints.
+        parts.append(decay_by_layer(config.layer_decay))
     return optax.chain(*parts)
+
+
+def decay_by_layer(decay: float) -> optax.GradientTransformation:
+    """Returns the update times `decay` to the power of the blocks that come after a parameter.
+
+    So each has a learning rate of its own, as in ELECTRA (arXiv:2003.10555, section 3.1) and BEiT
+    (arXiv:2106.08254): the head's is the given one, that of block i of n is `decay` ** (n - i) of
+    it, the embedding's `decay` ** (n + 1). As in BEiT's code weight decay is scaled with it.
+    """
+
+    def scaled(updates: trees.Tree, params: trees.Tree | None) -> trees.Tree:
+        depths = depth_of_layers(updates)
+        last = max(depths.values())
+        return trees.map_with_path(lambda path, u: u * decay ** (last - depths[path]), updates)
+
+    return optax.stateless(scaled)
+
+
+def depth_of_layers(params: trees.Tree) -> dict[str, int]:
+    """Returns {path: depth}: 0 before the blocks, i + 1 in block i of n, n + 1 behind them.
+
+    Blocks are those of the encoder or of a Mixer, and only those in the tree are counted.
+    """
+    paths = [*trees.flatten(params)]
+    blocks = {path: int(found[1]) + 1 for path in paths if (found := _BLOCK.search(path))}
+    end = max(blocks.values(), default=0) + 1
+    return {path: blocks.get(path, end if _BEHIND.search(path) else 0) for path in paths}
 
 
 def decay_mask(params: trees.Tree) -> trees.Tree:

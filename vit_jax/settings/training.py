@@ -1,6 +1,15 @@
 """Settings of the optimisation, the devices and the run."""
 
-from vit_jax.settings.rules import BELOW_ONE, NAMES, NOT_NEGATIVE, POSITIVE, Key, any_of, one_of
+from vit_jax.settings.rules import (
+    BELOW_ONE,
+    NAMES,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Key,
+    Rule,
+    any_of,
+    one_of,
+)
 
 TRAINING: dict[str, Key] = {
     "seed": Key(0, "Seed of initialisation, order, augmentation and dropout.", NOT_NEGATIVE),
@@ -25,6 +34,13 @@ TRAINING: dict[str, Key] = {
     ),
     "beta1": Key(0.9, "Decay of the first moment; the momentum of SGD.", BELOW_ONE),
     "beta2": Key(0.999, "Decay of the second moment (Adam family, Lion).", BELOW_ONE),
+    "layer_decay": Key(
+        None,
+        "Layer-wise decay of the learning rate, for fine-tuning: each block has this share of the "
+        "rate of the one behind it, the head all of it; weight decay falls alike. None is off.",
+        Rule(lambda value: 0 < value <= 1, "must be above 0 and at most 1"),
+        float,
+    ),
     "train_only": Key(
         None,
         "Parts of the model that are trained, by their names at the top of its parameters, such as "
