@@ -1,17 +1,21 @@
 """Evaluation counts every example once, whatever the batch and the devices."""
 
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, top_k_accuracy_score
 
-from tests import runs
+from tests import jobs, runs
+from vit_jax import trees
 from vit_jax.data.digits import open_digits
 from vit_jax.errors import ConfigError
 from vit_jax.evaluate import Evaluator, evaluate_run
 from vit_jax.experiment import evaluation_feed, make_model, make_preprocess
-from vit_jax.mesh import make_mesh
+from vit_jax.mesh import device_bytes, make_mesh, state_sharding
 from vit_jax.pretrained import load_run
 from vit_jax.records.loggers import Console
 from vit_jax.train import train
@@ -96,6 +100,49 @@ def test_average_of_parameters_is_what_is_evaluated_and_loaded(tmp_path):
     assert not np.array_equal(
         trained.variables["params"]["head"]["kernel"], without["head"]["kernel"]
     )
+
+
+@pytest.fixture(scope="module")
+def shared_run(tmp_path_factory):
+    """A run whose parameters were split along both axes; and as if they had not been."""
+    workdir = tmp_path_factory.mktemp("shared")
+    config = runs.tiny_config(mesh={"fsdp": 4, "tensor": 2}, total_steps=10)
+    train(config, str(workdir), Console(quiet=True))
+    trained = load_run(workdir)
+    return trained, dataclasses.replace(trained, config=runs.tiny_config(total_steps=10))
+
+
+def test_a_run_that_was_split_is_scored_in_shares(shared_run, monkeypatch):
+    """What was split because it did not fit on a device is not put there whole to be scored."""
+    split, whole = shared_run
+    seen, call = [], Evaluator.__call__
+    monkeypatch.setattr(Evaluator, "__call__", lambda own, v: seen.append(v) or call(own, v))
+    outcomes = evaluate_run(split)
+    leaves = trees.flatten(seen[0])
+    assert leaves.keys() == trees.flatten(split.variables).keys()
+    for path, sharding in trees.flatten(state_sharding(make_mesh(1, 4, 2), seen[0])).items():
+        for shard in leaves[path].addressable_shards:
+            assert shard.data.shape == sharding.shard_shape(leaves[path].shape), path
+    assert device_bytes(seen[0]) < trees.nbytes(seen[0]) / 3
+    expected = evaluate_run(whole)
+    assert device_bytes(seen[1]) == trees.nbytes(seen[1])
+    np.testing.assert_array_equal(outcomes.predicted, expected.predicted)
+    for exact in ("accuracy", "top5_accuracy", "macro_f1"):
+        assert outcomes.summary()[exact] == expected.summary()[exact]
+
+
+def test_two_processes_score_a_run_as_one_does(shared_run):
+    """Each sees to its half of a batch, and of the parameters; the first one alone prints."""
+    split, _ = shared_run
+    command = ["evaluate", f"--workdir={split.workdir.root}", "--json"]
+    expected = json.loads(jobs.run(1, 4, command)[0][1].splitlines()[-1])
+    done = jobs.run(2, 2, command)
+    assert [code for code, _ in done] == [0, 0], done
+    (line,) = (line for _, output in done for line in output.splitlines() if line[:1] == "{")
+    found = json.loads(line)
+    assert found.pop("loss") == pytest.approx(expected.pop("loss"), rel=1e-6)
+    for exact in ("images", "accuracy", "top5_accuracy", "macro_f1", "classes"):
+        assert found[exact] == expected[exact]
 
 
 def load_run_params(workdir):

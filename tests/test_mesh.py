@@ -17,7 +17,15 @@ from vit_jax.checkpoints.store import Store
 from vit_jax.config import default_config
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import build, make_model
-from vit_jax.mesh import check_split, device_bytes, make_mesh, paper_mesh, partition, state_sharding
+from vit_jax.mesh import (
+    check_split,
+    device_bytes,
+    make_mesh,
+    mesh_as_trained,
+    paper_mesh,
+    partition,
+    state_sharding,
+)
 from vit_jax.models import create_model
 from vit_jax.optim import make_optimizer
 from vit_jax.run import Run
@@ -111,6 +119,17 @@ WIDE = {
     "hidden_size": 256,
     "transformer": {"num_layers": 2, "num_heads": 8, "mlp_dim": 1024},
 }
+
+
+@pytest.mark.parametrize(
+    ("trained", "sizes"),
+    [
+        ((1, 1), (8, 1, 1)), ((2, 1), (4, 2, 1)), ((4, 2), (1, 4, 2)),
+        ((16, 1), (1, 8, 1)), ((3, 1), (8, 1, 1)), ((6, 4), (1, 2, 4)),
+    ],
+)  # fmt: skip
+def test_a_run_is_scored_in_the_shares_that_the_devices_at_hand_allow(trained, sizes):
+    assert tuple(mesh_as_trained(*trained).shape.values()) == sizes
 
 
 def wide():

@@ -9,12 +9,13 @@ from vit_jax.data.filling import ahead
 from vit_jax.data.pipeline import Batch, Feed
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.real_labels import Valid, read_real_labels
+from vit_jax.data.stamps import listing
 from vit_jax.experiment import Arrays, check_classes, evaluation_feed, open_split
-from vit_jax.mesh import make_mesh, replicated, with_split_batch
+from vit_jax.mesh import mesh_as_trained, replicated, sent_in_shares, with_split_batch
 from vit_jax.pretrained import Trained
 from vit_jax.records import metrics
 from vit_jax.records.scores import Outcomes, gathered
-from vit_jax.runtime import memory
+from vit_jax.runtime import memory, processes
 from vit_jax.runtime.watchdog import watched
 
 
@@ -57,18 +58,23 @@ class Evaluator:
 def evaluate_run(trained: Trained, arrays: Arrays | None = None) -> Outcomes:
     """Scores a trained model on the test split of the config it was trained with.
 
+    Every process of a job scores its share of each batch, and gets all outcomes. Parameters lie in
+    shares as in training, as far as the devices at hand allow: what needed them still fits.
+
     Args:
       trained: the model.
       arrays: {"test": source} where that config's dataset is "arrays".
 
     Raises:
       DataError: the data is not there, or has other classes than the model.
-      ConfigError: a batch takes more memory than there is.
+      ConfigError: a batch takes more memory than there is, or processes see other data.
     """
-    mesh = make_mesh()  # all devices at hand, whatever the run was trained on
+    mesh = mesh_as_trained(trained.config.mesh.fsdp, trained.config.mesh.tensor)
     feed = evaluation_feed(trained.config, mesh, trained.preprocess, arrays)
     check_classes(feed, trained.class_names, f"{trained.config.dataset} {trained.config.pp.test}")
-    variables = jax.device_put(trained.variables, replicated(mesh))
+    listed = f"{len(feed.source)} images, listed as {listing(feed.source)}"
+    processes.check_agreed(trained.config.dataset, listed)
+    variables = sent_in_shares(mesh, trained.variables)
     evaluator = Evaluator(trained.model, feed, trained.preprocess)
     with memory.for_evaluation(trained.config):
         return evaluator(variables)

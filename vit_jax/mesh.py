@@ -69,6 +69,18 @@ def make_mesh(data: int | None = None, fsdp: int = 1, tensor: int = 1) -> Mesh:
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+def mesh_as_trained(fsdp: int, tensor: int) -> Mesh:
+    """Returns the mesh over all devices at hand that splits a model as the run's did.
+
+    Args:
+      fsdp, tensor: of the run. Where the devices are too few, or do not divide by them, the
+        largest part of each that fits is taken: what divided the parameters still does.
+    """
+    devices = jax.device_count()
+    tensor = math.gcd(tensor, devices)
+    return make_mesh(None, math.gcd(fsdp, devices // tensor), tensor)
+
+
 def local_mesh() -> Mesh:
     """Returns a mesh of the devices of this process alone, all along `data`."""
     devices = jax.local_devices()
@@ -110,6 +122,17 @@ def state_sharding(mesh: Mesh | AbstractMesh, state: trees.Tree) -> trees.Tree:
     return trees.map_with_path(
         lambda path, leaf: NamedSharding(mesh, partition(mesh, path, leaf.shape)), state
     )
+
+
+def sent(array: trees.Tree, sharding: jax.sharding.Sharding) -> jax.Array:
+    """Sends an array that all processes hold to the devices, to each its share."""
+    host = np.asarray(array)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def sent_in_shares(mesh: Mesh, tree: trees.Tree) -> trees.Tree:
+    """Sends a tree of arrays that all processes hold, to lie as a state of the mesh does."""
+    return jax.tree.map(sent, tree, state_sharding(mesh, tree))
 
 
 def partition(mesh: Mesh | AbstractMesh, path: str, shape: tuple[int, ...]) -> PartitionSpec:

@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
 from jax.sharding import AbstractMesh, Mesh
 
 from vit_jax import trees
-from vit_jax.mesh import state_sharding
+from vit_jax.mesh import sent, state_sharding
 from vit_jax.models.inputs import example_inputs
 
 
@@ -129,16 +128,10 @@ def fresh_state(
     if start is not None:
         start = {
             name: {
-                part: jax.tree.map(_sent, below, getattr(shardings, name)[part])
+                part: jax.tree.map(sent, below, getattr(shardings, name)[part])
                 for part, below in tree.items()
             }
             for name, tree in start.items()
             if tree
         }
     return jax.jit(initial, out_shardings=shardings)(start)
-
-
-def _sent(array: trees.Tree, sharding: jax.sharding.Sharding) -> jax.Array:
-    """Sends an array that all processes hold to the devices, to each its share."""
-    host = np.asarray(array)
-    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

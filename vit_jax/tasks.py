@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
@@ -20,12 +19,12 @@ from vit_jax.image_text.contrastive import make_compare
 from vit_jax.image_text.experiment import build_pairs, precomputed
 from vit_jax.image_text.scores import Retrieval, Retrieved, ZeroShot
 from vit_jax.image_text.vectors import embedded
-from vit_jax.mesh import replicated
+from vit_jax.mesh import mesh_as_trained, sent_in_shares
 from vit_jax.models.lit import LitModel
 from vit_jax.pair_model import image_tower
 from vit_jax.pretrained import Trained
 from vit_jax.records.scores import Outcomes
-from vit_jax.runtime import memory
+from vit_jax.runtime import memory, processes
 from vit_jax.state import Beginning, TrainState
 from vit_jax.step import (
     Batch,
@@ -184,9 +183,12 @@ def score_run(trained: Trained, arrays: Arrays | None = None) -> Scored:
     if trained.config.task == "classify":
         return evaluate_run(trained, arrays)
     config = trained.config
-    mesh = {"mesh.data": None, "mesh.fsdp": 1, "mesh.tensor": 1, "pp.train": config.pp.test}
-    experiment = build_pairs(changed(config, mesh), arrays, trained.workdir.vocabulary)
-    variables = jax.device_put(trained.variables, replicated(experiment.mesh))
+    sizes = mesh_as_trained(config.mesh.fsdp, config.mesh.tensor).shape
+    here = {f"mesh.{axis}": size for axis, size in sizes.items()}
+    changes = {**here, "pp.train": config.pp.test}
+    experiment = build_pairs(changed(config, changes), arrays, trained.workdir.vocabulary)
+    processes.check_agreed(config.dataset, experiment.data())
+    variables = sent_in_shares(experiment.mesh, trained.variables)
     with memory.for_evaluation(config):
         return pair_evaluator(experiment)(variables)
 

@@ -46,6 +46,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--real", metavar="FILE", help="real.json of ImageNet-ReaL: lists of valid classes"
     )
+    add_job(parser)
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
@@ -58,12 +59,18 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.pretrained import load_run
     from vit_jax.records import scores
     from vit_jax.runtime import compile_cache
+    from vit_jax.runtime.ending import alone_on_failure
+    from vit_jax.runtime.processes import is_first
     from vit_jax.tasks import score_run
 
     compile_cache.enable()
-    trained = load_run(options.workdir)
-    valid = real_labels(trained, options.real) if options.real else None
-    outcomes = score_run(trained)
+    join_job(options)
+    with alone_on_failure():
+        trained = load_run(options.workdir)
+        valid = real_labels(trained, options.real) if options.real else None
+        outcomes = score_run(trained)
+    if not is_first():
+        return 0
     is_classes = isinstance(outcomes, scores.Outcomes)
     real = scores.real_accuracy(outcomes, valid) if valid is not None and is_classes else None
     checkpoint = f"{trained.workdir.given}/checkpoints/{trained.step}"
