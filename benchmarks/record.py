@@ -5,7 +5,8 @@
     python benchmarks/record.py --table
 
 The first copies `metrics.jsonl` of a workdir to benchmarks/results/recipes/NAME, with `run.json`,
-which says how it was made and on what. Names that end in `_seed1`, `_seed2`, … are runs of one
+which says how it was made and on what, and `config.json`, the settings that it had: a command that
+gives others is refused. Names that end in `_seed1`, `_seed2`, … are runs of one
 experiment and become one row. The second writes the table anew from what is there; a test holds
 that it is current.
 """
@@ -13,6 +14,7 @@ that it is current.
 import argparse
 import json
 import re
+import shlex
 import shutil
 import statistics
 from collections.abc import Iterable
@@ -21,8 +23,11 @@ from typing import Any
 
 import machine
 
+from vit_jax.config import differences, flatten
+from vit_jax.recipes import load_config
 from vit_jax.records.comparison import mean_and_spread
 from vit_jax.records.metrics_file import TIMING, read_metrics
+from vit_jax.settings import FROM_WEIGHTS, HARMLESS, KEYS
 
 BENCHMARKS = Path(__file__).resolve().parent
 RUNS = BENCHMARKS / "results" / "recipes"
@@ -55,6 +60,9 @@ def main() -> None:
     if options.workdir:
         if not (options.name and options.command and options.data):
             parser.error("a record needs WORKDIR, NAME, --command and --data")
+        config = portable(json.loads((options.workdir / "config.json").read_text()))
+        if found := unlike(options.command, config):
+            parser.error(f"--command gives other settings than the run had: {found}")
         record(options.workdir, RUNS / options.name, vars(options))
     if options.table or options.workdir:
         TABLE.write_text(table(RUNS))
@@ -66,6 +74,7 @@ def record(workdir: Path, target: Path, said: dict[str, Any]) -> None:
     examples = json.loads(next(workdir.glob("checkpoints/*/metadata/metadata")).read_text())
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(workdir / "metrics.jsonl", target / "metrics.jsonl")
+    (target / "config.json").write_text(json.dumps(portable(config), indent=1) + "\n")
     run = {
         **{key: said[key] for key in ("command", "data", "reported", "note")},
         "seed": config["seed"],
@@ -74,6 +83,39 @@ def record(workdir: Path, target: Path, said: dict[str, Any]) -> None:
         "machine": machine.describe(),
     }
     (target / "run.json").write_text(json.dumps(run, indent=1) + "\n")
+
+
+def portable(settings: Any) -> Any:
+    """Returns settings without the folders of the machine: of a path the last part stays."""
+    if isinstance(settings, dict):
+        return {name: portable(value) for name, value in settings.items()}
+    if isinstance(settings, str) and settings.startswith(("/", "~", ".")):
+        return Path(settings).name
+    return settings
+
+
+def unlike(command: str, config: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns {setting: (of the run, of the command)} of those that make the command another run.
+
+    The seed follows the command, words in capitals stand for folders, and what is left open is
+    what weights or images said. A setting that the run is older than had its default then.
+
+    Args:
+      command: `vit_jax train --config=RECIPE`, with flags.
+      config: what `config.json` of the run holds.
+    """
+    flags = [word for word in shlex.split(command) if word.startswith("--")]
+    (recipe,) = (flag.split("=", 1)[1] for flag in flags if flag.startswith("--config="))
+    told = load_config(recipe, [flag for flag in flags if flag.startswith("--config.")])
+    told = portable(told.to_dict())
+    found = differences({path: key.default for path, key in KEYS.items()} | flatten(config), told)
+    return {
+        key: (own, other)
+        for key, (own, other) in found.items()
+        if key not in HARMLESS | {"seed"}
+        and not (other is None and key in FROM_WEIGHTS)
+        and not (isinstance(other, str) and other.isupper())
+    }
 
 
 def table(runs: Path) -> str:
@@ -117,7 +159,7 @@ def row(folders: list[Path]) -> tuple[str, ...]:
         first["reported"],
         f"{steps * first['batch'] / first['train_examples']:.3g}",
         f"{statistics.mean(map(hours, logs, runs)):.2g}",
-        f"{first['machine']['cores']} cores",
+        f"{first['machine']['cores']} cores of {first['machine']['cpu']}",
         links,
     )
 

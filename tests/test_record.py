@@ -7,12 +7,17 @@ import sys
 import pytest
 
 from tests.golden import REPOSITORY
+from vit_jax.config import to_json
+from vit_jax.recipes import load_config
 
 sys.path.append(str(REPOSITORY / "benchmarks"))  # where its own imports lie
 record = importlib.import_module("record")
 
 MACHINE = {"cores": 2, "cpu": "Some", "system": "Linux", "python": "3.11", "jax": "1",
            "jaxlib": "1", "flax": "1", "optax": "1", "numpy": "1"}  # fmt: skip
+
+
+RULE = "--config.augment.crop_rule="
 
 
 def _write(runs, name, accuracy, **changes):
@@ -55,6 +60,7 @@ def test_seeds_of_one_experiment_are_one_row_with_their_spread(tmp_path):
     assert "[1](" in first
     assert "`digits`, shortened" in second
     assert "90.00 %, loss 1.000 | 95 % | 4 |" in second  # 40 steps of 10 of 100 images
+    assert "| 2 cores of Some |" in second
 
 
 def test_hours_are_those_of_the_steps():
@@ -65,6 +71,57 @@ def test_hours_are_those_of_the_steps():
         {"step": 41, "timing": {"images_per_second": 0.0}},  # too short to say
     ]
     assert record.hours(log, {"batch": 10}) == pytest.approx((10 + 300) / 3600)
+
+
+def test_a_record_keeps_the_settings_and_no_folder_of_the_machine(tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    (workdir / "checkpoints" / "3" / "metadata").mkdir(parents=True)
+    (workdir / "checkpoints" / "3" / "metadata" / "metadata").write_text('{"train_examples": 9}')
+    (workdir / "metrics.jsonl").write_text('{"step": 3, "test_accuracy": 0.5, "test_loss": 1.0}\n')
+    flags = ["--config.base_lr=0.5", "--config.tfds_data_dir=/home/somebody/tfds"]
+    config = load_config("folder:/home/somebody/photos", flags)
+    (workdir / "config.json").write_text(to_json(config))
+    monkeypatch.setattr(record, "RUNS", tmp_path / "recipes")
+    monkeypatch.setattr(record, "TABLE", tmp_path / "README.md")
+
+    def keep(command):
+        words = ["record.py", str(workdir), "kept", "--data=photos", f"--command={command}"]
+        monkeypatch.setattr(sys, "argv", words)
+        record.main()
+
+    with pytest.raises(SystemExit):
+        keep("vit_jax train --config=folder:PHOTOS")
+    assert not (tmp_path / "recipes").exists()
+    keep("vit_jax train --config=folder:PHOTOS --config.base_lr=0.5")
+    kept = (tmp_path / "recipes" / "kept" / "config.json").read_text()
+    assert "somebody" not in kept
+    assert json.loads(kept)["dataset"] == "photos"
+    assert json.loads(kept)["base_lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes", "found"),
+    [
+        ("", {}, {"augment.crop_rule"}),
+        (f"{RULE}torchvision", {"seed": 3, "report": False, "dataset": "photos"}, set()),
+        (f"{RULE}torchvision", {"batch": 8}, {"batch"}),
+        (f"{RULE}torchvision --config.batch=8", {"batch": 8, "model": {"pool": "map"}}, set()),
+    ],
+)
+def test_a_command_is_told_from_that_of_another_run(flags, changes, found):
+    """The run is older than `augment.crop_rule`, which has another value in its recipe today."""
+    config = load_config("finetune:weights.npz,PHOTOS").to_dict()
+    del config["augment"]["crop_rule"]
+    command = f"vit_jax train --config=finetune:weights.npz,PHOTOS {flags}"
+    assert record.unlike(command, {**config, **changes}).keys() == found
+
+
+def test_every_command_gives_the_settings_that_its_run_had():
+    for folder in record.RUNS.iterdir():
+        config = folder / "config.json"
+        if config.exists():  # older records have none
+            command = record.read(folder)["command"]
+            assert record.unlike(command, json.loads(config.read_text())) == {}, folder.name
 
 
 def test_every_recorded_run_names_a_shipped_recipe():
