@@ -113,7 +113,7 @@ def _header(name: str, format: str, facts: Facts) -> list[str]:
     if facts.licence is not None:
         lines.append(f"license: {facts.licence}")
     lines += ["tags:", "- image-classification", "- vit_jax"]
-    if isinstance(facts.score, Mapping) and facts.data is not None:
+    if isinstance(facts.score, Mapping) and "test_accuracy" in facts.score and facts.data:
         found = [
             {"type": key.removeprefix("test_"), "value": value, "name": key}
             for key, value in facts.score.items()
