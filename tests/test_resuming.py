@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests import runs
+from vit_jax import trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.errors import CheckpointError, ConfigError, DataError
 from vit_jax.mesh import make_mesh
