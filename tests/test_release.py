@@ -12,9 +12,11 @@ from tests import golden
 from tests.models.running import QUICK
 from tests.test_round_trip import random_params, tiny
 from vit_jax import trees
+from vit_jax.checkpoints import writing
 from vit_jax.checkpoints.arrays import read_arrays, write_npz
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.models.pruning import prune_heads
 from vit_jax.models.zoo import create_model
 from vit_jax.origin import fields_of
 from vit_jax.pretrained import load_pretrained, open_pretrained
@@ -93,6 +95,7 @@ def test_a_saved_folder_has_all_that_travels_with_weights(to, tmp_path):
 ALONE = {
     "fixed positions": ("official", {"positions": "sincos2d"}),
     "no class token": ("big_vision", {"classifier": "unpooled"}),
+    "no encoder": ("official", {"transformer": None, "classifier": "gap"}),
     "every token": ("official", {"classifier": "token_unpooled"}),
     "timm's": ("official", {"encoder": {"activation": "gelu_erf", "epsilon": 1e-5}}),
 }
@@ -137,11 +140,87 @@ def test_names_for_other_classes_are_refused(tmp_path):
         save_pretrained(tmp_path, model, variables, preprocess, class_names=("a", "b"))
 
 
-def test_running_statistics_have_no_place(tmp_path):
-    model, variables, _ = load_pretrained(released())
-    variables["batch_stats"] = {"mean": jnp.zeros(3)}
-    with pytest.raises(CheckpointError, match="running statistics"):
-        save_pretrained(tmp_path, model, variables, Preprocess((32, 32)), format="official")
+def with_statistics():
+    """A model behind a convolutional stem, and random variables of it."""
+    model = create_model(None, 3, **tiny(patches=None, stem="conv", classifier="gap"))
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), images)
+    return model, jax.tree.map(lambda a: rng.uniform(0.1, 0.5, a.shape).astype("f4"), shapes)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_running_statistics_are_official_arrays(alone, tmp_path):
+    model, variables = with_statistics()
+    source = tmp_path / "there"
+    save_pretrained(source, model, variables, Preprocess((32, 32)), format="official")
+    if alone:
+        source = convert(source, tmp_path / "alone.npz", "official")
+    opened = open_pretrained(source)
+    assert trees.difference(opened.variables, variables) == []
+    assert fields_of(opened.model)["stem"] == "conv"
+    apply = jax.jit(opened.model.apply, compiler_options=QUICK)
+    assert apply(opened.variables, np.ones((1, 32, 32, 3), np.float32)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("to", ["timm", "transformers", "big_vision"])
+def test_running_statistics_have_no_other_place(to, tmp_path):
+    with pytest.raises(CheckpointError, match=f"running statistics, which {to} has no place for"):
+        save_pretrained(tmp_path, *with_statistics(), Preprocess((32, 32)), format=to)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_statistics_are_refused(tmp_path):
+    model, variables = with_statistics()
+    variables["batch_stats"]["stem"]["norm_0"]["var"][0] = np.nan
+    save_pretrained(tmp_path, model, variables, Preprocess((32, 32)), format="official")
+    with pytest.raises(CheckpointError, match=r"NaN or infinite, in batch_stats/stem/norm_0/var"):
+        open_pretrained(tmp_path)
+
+
+def pruned(*gone):
+    """A model of two layers of four heads, and parameters without these of them."""
+    model = create_model(None, 3, **tiny(encoder={"num_heads": 4}))
+    params = trees.unflatten(random_params(model))
+    return model, {"params": prune_heads(params, dict(enumerate(gone)))}
+
+
+@pytest.mark.parametrize("gone", [([0, 1], [1, 3]), ([2], [])])
+def test_a_pruned_model_is_saved_as_what_it_is(gone, tmp_path):
+    model, variables = pruned(*gone)
+    save_pretrained(tmp_path / "out", model, variables, Preprocess((32, 32)), format="official")
+    opened = open_pretrained(tmp_path / "out")
+    assert trees.difference(opened.variables, variables) == []
+    images = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    logits, wanted = (
+        jax.jit(m.apply, compiler_options=QUICK)(variables, images) for m in (opened.model, model)
+    )
+    np.testing.assert_allclose(logits, wanted, atol=1e-5)
+    for to in ("timm", "transformers"):
+        with pytest.raises(CheckpointError, match=r"has no .*heads"):
+            save_pretrained(tmp_path / to, model, variables, Preprocess((32, 32)), format=to)
+
+
+@pytest.mark.parametrize("to", ["timm", "transformers"])
+def test_a_pruned_file_of_others_is_refused(to, tmp_path):
+    model, variables = pruned([0, 1], [1, 3])
+    fields = fields_of(model)
+    beside = writing.configs(to, fields, (32, 32), Preprocess((32, 32)).to_dict(), None)
+    writing.write_weights(tmp_path, to, trees.flatten(variables["params"]), fields, beside)
+    with pytest.raises(CheckpointError, match="queries are 8 wide and its tokens 16") as error:
+        open_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_parameters_of_another_model_are_refused(tmp_path):
+    _, variables = pruned()
+    model = create_model(None, 3, **tiny(encoder={"num_heads": 4, "mlp_dim": 12}))
+    with pytest.raises(CheckpointError, match=r"MlpBlock_\*/Dense_\*/bias .*give the model that"):
+        save_pretrained(tmp_path / "out", model, variables, Preprocess((32, 32)))
+    plain = {**pruned()[1], "batch_stats": {"mean": jnp.zeros(3)}}
+    with pytest.raises(CheckpointError, match=r"batch_stats/mean; give the model that"):
+        save_pretrained(tmp_path / "out", pruned()[0], plain, Preprocess((32, 32)))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -50,18 +50,23 @@ OPTIONS = {
     "gated": {"encoder": {"mlp": "gated"}},
     "sequence": {"pool": "sequence"},
     "narrow heads": {"encoder": {"attention": {"head_width": 4}}},
+    "heads of layers": {"encoder": {"num_heads": (4, 2)}},
+    "no positions": {"positions": "none", "classifier": "gap"},
+    "positions left out": {"encoder": {"add_position_embedding": False}},
+    "no encoder": {"transformer": None, "classifier": "gap"},
+    "layer scale, gap": {"encoder": {"layer_scale": 0.1}, "classifier": "gap"},
+    "no bias, gap": {"encoder": {"attention": {"qkv_bias": False}}, "classifier": "gap"},
 }
 EVERYWHERE = {"everywhere", "erf", "no bias", "no head"}
-HAS_CLASS_ROW = {
-    *("everywhere", "erf", "no bias", "no head", "layer scale", "qk norm", "distilled"),
-    *("pre_logits", "pooler", "hybrid", "stem alone", "gated", "narrow heads"),
+NOT_IN_TIMM = {
+    *("pre_logits", "pooler", "gated", "sequence", "narrow heads", "heads of layers"),
+    "no encoder",
 }
 HELD = {
     "official": set(OPTIONS),
-    "timm": EVERYWHERE
-    | set(OPTIONS) - {"pre_logits", "pooler", "gated", "sequence", "narrow heads"},
+    "timm": EVERYWHERE | set(OPTIONS) - NOT_IN_TIMM,
     "transformers": EVERYWHERE | {"distilled", "pooler"},
-    "big_vision": set(OPTIONS) - HAS_CLASS_ROW,
+    "big_vision": {"gap", "no class row", "map"},
 }
 
 

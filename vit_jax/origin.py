@@ -19,6 +19,8 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.describing import ENCODER_SIZES, SIZES, changed_sizes, describing
 from vit_jax.grids import Grid, show
 from vit_jax.models.inputs import example_inputs
+from vit_jax.models.pruning import fit_heads
+from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import Model, create_model, list_models, model_fields
 
 logger = logging.getLogger("vit_jax")
@@ -89,10 +91,11 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
         preprocess,
         weights.layout.class_names,
     )
-    weights.check(shapes_of(model_of(origin.fields), size or origin.image_size))
+    model = model_of(origin.fields)
+    weights.check(shapes_of(model, size or origin.image_size, statistics=True))
     if weights.unused:
         logger.info("%s: of no use to a classifier: %s", source, ", ".join(weights.unused))
-    return origin
+    return dataclasses.replace(origin, beside=weights.beside())
 
 
 def open_located(located: Located, fields: Mapping[str, Any]) -> tuple[Weights, Preprocess | None]:
@@ -118,9 +121,9 @@ def of_model(
     preprocess: Preprocess | None,
     class_names: tuple[str, ...] | None,
 ) -> Origin:
-    """Returns the origin of a model that is here, with its parameters."""
+    """Returns the origin of a model that is here, with its parameters, pruned or not."""
     params = trees.flatten(variables["params"])
-    fields = fields_of(model)
+    fields = fields_of(_with_heads_of(model, variables["params"]))
     shapes = {path: tuple(array.shape) for path, array in params.items()}
     grid = grid_of(fields, preprocess.size) if preprocess else None
     if grid is None:
@@ -138,6 +141,16 @@ def of_model(
         class_names,
         {"batch_stats": stats} if stats else {},
     )
+
+
+def _with_heads_of(model: Model, params: trees.Tree) -> Model:
+    """Returns the model that has as many heads as pruned parameters, which any model applies."""
+    if not isinstance(model, VisionTransformer) or model.transformer is None:
+        return model
+    try:
+        return fit_heads(model, params)
+    except KeyError:  # of another model: see `check_parameters`
+        return model
 
 
 def _size_of_table(weights: Weights) -> tuple[int, int] | None:
@@ -168,11 +181,17 @@ def model_of(fields: Mapping[str, Any]) -> Model:
     return create_model(None, fields.get("num_classes"), **others)
 
 
-def shapes_of(model: Model, size: tuple[int, int]) -> dict[str, Shape]:
-    """Returns {path: shape} of a model's parameters for images of a size; computes nothing."""
+def shapes_of(model: Model, size: tuple[int, int], *, statistics: bool = False) -> dict[str, Shape]:
+    """Returns {path: shape} of a model's parameters for images of a size; computes nothing.
+
+    With `statistics`, those of running statistics too, below `batch_stats/`.
+    """
     inputs = example_inputs(model, size)
     variables = jax.eval_shape(model.init, jax.random.PRNGKey(0), *inputs)
-    return {path: tuple(leaf.shape) for path, leaf in trees.flatten(variables["params"]).items()}
+    leaves = trees.flatten(variables["params"])
+    if statistics and "batch_stats" in variables:
+        leaves |= trees.flatten({"batch_stats": variables["batch_stats"]})
+    return {path: tuple(leaf.shape) for path, leaf in leaves.items()}
 
 
 def pixels_of(grid: Grid | None, fields: Mapping[str, Any]) -> tuple[int, int] | None:

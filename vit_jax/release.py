@@ -5,15 +5,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vit_jax import trees
 from vit_jax.card import OPENED_BY, Facts, check_licence, facts_of_run, facts_of_source, model_card
 from vit_jax.checkpoints import hub, official, writing
+from vit_jax.checkpoints.adapt import POSITIONS
 from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE, check_format
+from vit_jax.checkpoints.mapping import grouped
 from vit_jax.checkpoints.resolve import CONFIGS
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.grids import show
 from vit_jax.models.zoo import Model
-from vit_jax.origin import Origin, describe, of_model
+from vit_jax.origin import Origin, describe, model_of, of_model, shapes_of
 from vit_jax.pretrained import load_run, open_origin
 from vit_jax.workdir import is_run
 
@@ -56,11 +61,13 @@ def save_pretrained(
 
     Raises:
       ConfigError: an unknown format, or a licence that is no identifier.
-      CheckpointError: a model that the format has no place for, or names for other classes.
+      CheckpointError: a model that the format has no place for, parameters of another model, or
+        names for other classes.
     """
     check_licence(licence)
     names = None if class_names is None else tuple(class_names)
     origin = of_model(str(folder), model, variables, preprocess, names)
+    check_parameters(origin)
     if names is not None and len(names) != (origin.fields.get("num_classes") or 0):
         raise CheckpointError(
             f"class_names: {len(names)} names for {origin.fields.get('num_classes') or 0} classes; "
@@ -165,13 +172,38 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -
     return hub.push(path, files, repository, private=private)
 
 
+def check_parameters(origin: Origin) -> None:
+    """Raises `CheckpointError` unless the arrays of `of_model` are such as its model makes.
+
+    Position tables may be of another size than the images: models can resize them on the way.
+    """
+    size = origin.image_size
+    statistics = {path: array.shape for path, array in _statistics(origin).items()}
+    found = {**origin.shapes, **statistics}
+    wanted = shapes_of(model_of(origin.fields), size, statistics=True)
+    differing = [
+        path
+        for path in wanted | found
+        if wanted.get(path) != found.get(path) and not path.endswith(POSITIONS)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{origin.where}: not as the model makes them for images of {show(size)}: "
+            f"{'; '.join(grouped(differing))}; give the model that the parameters are of"
+        )
+
+
+def all_arrays(origin: Origin) -> dict[str, np.ndarray]:
+    """Returns {path: array} of parameters, and of running statistics below `batch_stats/`."""
+    return {**origin.load(), **_statistics(origin)}
+
+
+def _statistics(origin: Origin) -> dict[str, np.ndarray]:
+    return {path: np.asarray(leaf) for path, leaf in trees.flatten(dict(origin.beside)).items()}
+
+
 def write(origin: Origin, target: str | Path, to: str) -> Path:
     """Writes weights that have been opened; see `convert`."""
-    if origin.beside:
-        raise CheckpointError(
-            f"{origin.where}: has running statistics ({', '.join(origin.beside)}), which no other "
-            "format has a place for; keep the workdir"
-        )
     preprocess = origin.preprocess or Preprocess(origin.image_size)
     check_format(to)
     if "text_model" in origin.fields and to != official.NAME:
@@ -179,10 +211,15 @@ def write(origin: Origin, target: str | Path, to: str) -> Path:
             f"{origin.where}: a LiT model is written as {official.NAME!r} alone; {to} has no place "
             "for a text tower"
         )
+    if origin.beside and to != official.NAME:
+        raise CheckpointError(
+            f"{origin.where}: has running statistics, which {to} has no place for; convert to "
+            "'official', which holds every model"
+        )
     beside = writing.configs(
         to, origin.fields, preprocess.size, preprocess.to_dict(), origin.class_names
     )
-    return writing.write_weights(target, to, origin.load(), origin.fields, beside)
+    return writing.write_weights(target, to, all_arrays(origin), origin.fields, beside)
 
 
 def opened_by(file: Path, target: str | Path, to: str) -> list[str]:

@@ -74,12 +74,14 @@ def fields_of(shapes: Shapes, hints: Mapping[str, Any], where: str) -> Fields:
 
 
 def merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> Fields:
-    """Returns `fields` with `changes`, mappings merged into mappings."""
+    """Returns `fields` with `changes`, mappings merged into mappings; an empty one leaves None."""
     result = dict(fields)
     for name, value in changes.items():
         old = result.get(name)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             value = merged(old, value)
+        elif name in result and old is None and value == {}:
+            continue
         result[name] = value
     return result
 
@@ -180,10 +182,10 @@ def _encoder(shapes: Shapes) -> Fields | None:
     block = "Transformer/encoderblock_0"
     if not layers:
         return None
-    heads = tuple(
-        shapes[f"Transformer/encoderblock_{i}/{_ATTENTION}/query/kernel"][1] for i in range(layers)
-    )
-    width, _, head_width = shapes[f"{block}/{_ATTENTION}/query/kernel"]
+    queries = [
+        shapes[f"Transformer/encoderblock_{i}/{_ATTENTION}/query/kernel"] for i in range(layers)
+    ]
+    heads = tuple(query[1] for query in queries)
     gated = f"{block}/MlpBlock_0/proj_in/kernel" in shapes
     mlp = "proj_in" if gated else "Dense_0"
     fields: Fields = {
@@ -194,8 +196,9 @@ def _encoder(shapes: Shapes) -> Fields | None:
         "attention_dropout_rate": 0.0,
     }
     attention: Fields = {}
-    if any(head_width * count != width for count in heads):
-        attention["head_width"] = head_width
+    head_widths = {query[2] for query in queries}
+    if len(head_widths) == 1 and any(count * own != width for width, count, own in queries):
+        attention["head_width"] = head_widths.pop()
     if f"{block}/{_ATTENTION}/query_ln/scale" in shapes:
         attention["qk_norm"] = True
     if f"{block}/{_ATTENTION}/query/bias" not in shapes:

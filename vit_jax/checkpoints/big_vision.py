@@ -14,6 +14,19 @@ NAME = "big_vision"
 PREFIXES = ("params/", "opt/target/", "")
 
 _STACKED = "Transformer/encoderblock/"
+_MAP_HEAD = "MAPHead_0"
+_ATTENTION = [f"MultiHeadDotProductAttention_0/{part}" for part in ("query", "key", "value", "out")]
+_IN_MAP_HEAD = ("LayerNorm_0", "MlpBlock_0/Dense_{j}", *_ATTENTION)
+_LAYERS = (
+    *("embedding", "pre_logits", "head", "Transformer/encoder_norm"),
+    *(
+        f"Transformer/encoderblock_{{i}}/{layer}"
+        for layer in ("LayerNorm_{j}", "MlpBlock_0/Dense_{j}", *_ATTENTION)
+    ),
+    *("stem", "pre_head_layer_norm"),  # of a Mixer
+    *(f"MixerBlock_{{i}}/{layer}" for layer in ("LayerNorm_{j}", "token_mixing/Dense_{j}")),
+    "MixerBlock_{i}/channel_mixing/Dense_{j}",
+)
 
 
 def prefix_of(names: Collection[str]) -> str | None:
@@ -21,7 +34,7 @@ def prefix_of(names: Collection[str]) -> str | None:
     for prefix in PREFIXES:
         if f"{prefix}embedding/kernel" not in names or f"{prefix}conv_root/kernel" in names:
             continue
-        marks = (f"{prefix}pos_embedding", f"{prefix}MAPHead_0/probe")
+        marks = (f"{prefix}pos_embedding", f"{prefix}{_MAP_HEAD}/probe")
         stacked = any(name.startswith(prefix + _STACKED) for name in names)
         if stacked or any(mark in names for mark in marks):
             return prefix
@@ -37,16 +50,32 @@ def is_stacked(names: Collection[str]) -> bool:
 
 
 def table(prefix: str = "params/", *, stacked: bool = False) -> Table:
-    """Returns the rows; what has no row of its own has the same name and shape in both."""
+    """Returns the rows for reading; what has no row of its own has the same name in both."""
     rows = [
         Row(f"{prefix}pos_embedding", ("Transformer/posembed_input/pos_embedding",)),
-        Row(f"{prefix}MAPHead_0/{{rest}}", ("pool/{rest}",)),
+        Row(f"{prefix}{_MAP_HEAD}/{{rest}}", ("pool/{rest}",)),
     ]
     if stacked:
         block = "Transformer/encoderblock_{i}/{rest}"
         rows.append(Row(f"{prefix}{_STACKED}{{rest}}", (block,)))
     rows.append(Row(f"{prefix}{{rest}}", ("{rest}",)))
     return [*rows, Row("{rest}", ())] if prefix else rows
+
+
+def places() -> Table:
+    """Returns the rows for writing: those parameters alone that models of big_vision have."""
+    rows = [
+        Row("params/pos_embedding", ("Transformer/posembed_input/pos_embedding",)),
+        Row("params/cls", ("cls",)),
+        Row(f"params/{_MAP_HEAD}/probe", ("pool/probe",)),
+    ]
+    for ours in (*_LAYERS, *(f"pool/{layer}" for layer in _IN_MAP_HEAD)):
+        theirs = ours.replace("pool/", f"{_MAP_HEAD}/")
+        rows += [
+            Row(f"params/{theirs}/{leaf}", (f"{ours}/{leaf}",))
+            for leaf in ("kernel", "bias", "scale")
+        ]
+    return rows
 
 
 def hints(names: Collection[str]) -> dict[str, Any]:

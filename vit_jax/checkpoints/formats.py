@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax import trees
 from vit_jax.checkpoints import (
     architecture,
     big_vision,
@@ -29,6 +30,7 @@ from vit_jax.checkpoints.arrays import (
 )
 from vit_jax.checkpoints.headers import Header
 from vit_jax.checkpoints.mapping import Shape, Table
+from vit_jax.checkpoints.torch_rows import check_head_width
 from vit_jax.errors import CheckpointError, VitJaxError
 from vit_jax.grids import Grid
 
@@ -36,6 +38,7 @@ logger = logging.getLogger("vit_jax")
 
 Config = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
+STATISTICS = "batch_stats/"  # before the names of running statistics, in files of our own
 OURS = "vit_jax"  # in a config.json that we wrote: what its format has no words for
 _NAMED = 5  # names of arrays shown in an error
 
@@ -107,7 +110,15 @@ class Weights:
         """
         arrays = read_arrays(self.where)
         check_finite(arrays, self.where)
-        return mapping.read(self.layout.table, self.layout.prepared(arrays)).arrays
+        ours = mapping.read(self.layout.table, self.layout.prepared(arrays)).arrays
+        return {path: array for path, array in ours.items() if path in self.shapes}
+
+    def beside(self) -> dict[str, trees.Tree]:
+        """Reads the running statistics: {"batch_stats": their tree}; {} where there are none."""
+        names = {p: name for p, name in self.reading.sources.items() if p.startswith(STATISTICS)}
+        arrays = read_arrays(self.where, names.values()) if names else {}
+        check_finite(arrays, self.where)
+        return trees.unflatten({path: arrays[name] for path, name in names.items()})
 
     def stream(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (our path, array) few at a time, NaN and all, to be looked at.
@@ -145,12 +156,18 @@ def open_weights(
         layout = layout_of(headers, str(path), config, processor, hints or {})
         layout = _with_ours(layout, config.get(OURS) or {})
         reading = mapping.read(layout.table, layout.prepared(mapping.shapes_alone(headers)))
-        shapes = {name: array.shape for name, array in reading.arrays.items()}
+        shapes = {
+            path: array.shape
+            for path, array in reading.arrays.items()
+            if not path.startswith(STATISTICS)
+        }
         known = architecture.merged(layout.hints, hints or {})
         if layout.format == lit.NAME:
             fields = lit.fields_of(shapes, known, str(path))
         else:
             fields = architecture.fields_of(shapes, known, str(path))
+        if layout.format in (timm.NAME, transformers.NAME):
+            check_head_width(fields, str(path))
         grid = architecture.grid_of(
             architecture.image_parameters(shapes), architecture.image_tower(fields), str(path)
         )

@@ -137,4 +137,6 @@ def _check(fields: Fields, pool: str, encoder: Fields, attention: Fields) -> Non
 def _positions(fields: Fields) -> dict[str, Any]:
     positions = fields.get("positions") or "learned"
     given = {"kind": positions} if isinstance(positions, str) else dict(positions)
+    if not (fields.get("transformer") or {}).get("add_position_embedding", True):
+        given["kind"] = "none"
     return {"kind": "learned", **given}

@@ -58,6 +58,22 @@ def asked_heads(hints: Mapping[str, Any]) -> int | None:
     return (hints.get("transformer") or {}).get("num_heads")
 
 
+def check_head_width(fields: Mapping[str, Any], where: str) -> None:
+    """Raises `CheckpointError` for heads of a width of their own.
+
+    Both codebases divide the width of a token among the heads. Where the queries have another
+    width, heads were pruned, and whatever tells a number of heads tells that of before.
+    """
+    encoder = fields.get("transformer") or {}
+    attention = encoder.get("attention") or {}
+    if not isinstance(attention, str) and (width := attention.get("head_width")):
+        raise CheckpointError(
+            f"{where}: its queries are {encoder['num_heads'] * width} wide and its tokens "
+            f"{fields['hidden_size']}: heads were pruned, and how many are left does not show; "
+            "use the weights before pruning, or an 'official' file of these"
+        )
+
+
 def fold_position(
     arrays: Mapping[str, np.ndarray], token: str, table: str, rows: slice
 ) -> dict[str, np.ndarray]:

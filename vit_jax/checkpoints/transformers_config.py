@@ -109,6 +109,8 @@ def _check(fields: Fields, encoder: Fields) -> None:
         reason = "heads of a width of their own"
     elif positions.get("kind", "learned") != "learned" or not positions.get("class_row", True):
         reason = f"positions={positions!r}"
+    elif not encoder.get("add_position_embedding", True):
+        reason = "tokens without positions"
     elif fields.get("representation_size") and fields.get("num_classes"):
         reason = "pre_logits before a head"
     if reason is not None:

@@ -51,7 +51,8 @@ def encode(arrays: Arrays, to: str, fields: Fields) -> dict[str, np.ndarray]:
     Raises:
       CheckpointError: a model that the format has no place for.
     """
-    _check_no_table(to, fields, arrays)
+    if to == big_vision.NAME:
+        _check_big_vision(fields, arrays)
     return mapping.write(_table(to, fields), arrays, to)
 
 
@@ -163,22 +164,40 @@ def _table(to: str, fields: Fields) -> Table:
         return timm.stem_alone(rows) if resnet and not resnet["num_layers"] else rows
     if to == transformers.NAME:
         return transformers.table(1, prefix(fields))
-    return big_vision.table() if to == big_vision.NAME else official.table()
+    return big_vision.places() if to == big_vision.NAME else official.table()
 
 
 def _epsilon(fields: Fields) -> float:
     return (fields.get("transformer") or {}).get("epsilon", EPSILON)
 
 
-def _check_no_table(to: str, fields: Fields, arrays: Arrays) -> None:
-    """big_vision's position table has no row for a class token, whatever its shape says."""
-    positions = fields.get("positions") or {}
-    class_row = isinstance(positions, str) or positions.get("class_row", True)
-    has_row = "cls" in arrays and "Transformer/posembed_input/pos_embedding" in arrays and class_row
-    if to == big_vision.NAME and has_row:
+def _check_big_vision(fields: Fields, arrays: Arrays) -> None:
+    """Raises `CheckpointError` for what names of parameters do not show to be absent there."""
+    encoder, positions = fields.get("transformer") or {}, fields.get("positions") or {}
+    positions = {"kind": positions} if isinstance(positions, str) else positions
+    attention = encoder.get("attention") or {}
+    attention = {} if isinstance(attention, str) else attention
+    if (
+        "cls" in arrays
+        and "Transformer/posembed_input/pos_embedding" in arrays
+        and positions.get("class_row", True)
+    ):
         raise CheckpointError(
             "big_vision gives the class token no position, and this model does; convert to "
             "'official', 'timm' or 'transformers'"
+        )
+    reason = None
+    if "hidden_size" in fields and not encoder:
+        reason = "model without an encoder"
+    elif positions.get("kind") == "none" or not encoder.get("add_position_embedding", True):
+        reason = "tokens without positions"
+    elif attention.get("head_width") or not isinstance(encoder.get("num_heads", 1), int):
+        reason = "heads of a number or width of their own"
+    elif attention.get("qkv_bias") is False:
+        reason = "attention without biases"
+    if reason is not None:
+        raise CheckpointError(
+            f"big_vision has no {reason}; convert to 'official', which holds every model"
         )
 
 

@@ -13,6 +13,7 @@ from vit_jax.errors import CheckpointError
 from vit_jax.export.program import Program, make_program
 from vit_jax.origin import Origin, of_model
 from vit_jax.pretrained import open_pretrained
+from vit_jax.release import all_arrays, check_parameters
 from vit_jax.release import write as write_release
 
 FILE = SINGLE
@@ -23,11 +24,10 @@ def write(program: Program, folder: Path) -> None:
     origin = of_model(
         "the model", program.model, program.variables, program.preprocess, program.class_names
     )
+    check_parameters(origin)
     try:
         write_release(origin, folder, "timm")
     except CheckpointError:
-        if origin.beside:  # running statistics, which no layout holds
-            raise
         _write_official(origin, program, folder)
 
 
@@ -36,7 +36,7 @@ def _write_official(origin: Origin, program: Program, folder: Path) -> None:
     beside = writing.configs(
         "official", origin.fields, preprocess.size, preprocess.to_dict(), origin.class_names
     )
-    arrays = writing.encode(origin.load(), "official", origin.fields)
+    arrays = writing.encode(all_arrays(origin), "official", origin.fields)
     write_safetensors(folder / FILE, arrays, {"format": "pt"})
     for name, content in beside.items():
         writing.write_text(folder / name, writing.json_text(content))
