@@ -235,6 +235,69 @@ def test_convert_there_and_back_keeps_every_bit(folder, to, tmp_path, capsys):
     capsys.readouterr()
 
 
+SQUARE = {"height": 40, "width": 40}
+# What a processor says besides, and what becomes of an image of random pixels, by its definition.
+WAYS = {
+    "not normalised": {"do_normalize": False},
+    "not rescaled": {"do_rescale": False},
+    "to [0, 2]": {"rescale_factor": 2 / 255},
+    "a crop of everything": {
+        "size": {"height": SIDE, "width": SIDE}, "do_center_crop": True, "crop_size": SIDE,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_images_are_prepared_as_the_processor_says(way, folder, caplog):
+    says = {**PROCESSOR, **WAYS[way]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(says))
+    _, _, preprocess = vit_jax.load_pretrained(folder)
+    pixels = np.random.default_rng(2).integers(0, 256, (48, SIDE, 3), np.uint8)
+    squashed = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    wanted = np.asarray(squashed).astype("f8")
+    if says["do_rescale"]:
+        wanted = wanted * says["rescale_factor"]
+    if says["do_normalize"]:
+        wanted = (wanted - says["image_mean"]) / says["image_std"]
+    np.testing.assert_allclose(preprocess(pixels)[0], wanted, rtol=1e-5, atol=1e-5)
+    assert "prepared otherwise" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ({"size": SQUARE, "do_center_crop": True, "crop_size": SIDE}, "squashed to 40×40 before"),
+        ({"size": 40, "do_center_crop": True, "crop_size": SIDE}, "squashed to 40×40 before"),
+        ({"resample": 1}, "resample=1 is bicubic here"),
+        ({"resample": 0}, "resample=0 is bilinear here"),
+        ({"do_resize": False}, "do_resize=False"),
+    ],
+)
+def test_what_is_done_to_images_otherwise_is_said_in_a_line(says, message, folder, caplog):
+    (folder / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, **says}))
+    vit_jax.load_pretrained(folder)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [message in line for line in warned] == [True]
+
+
+def test_a_shorter_side_and_a_crop_are_done_as_said(folder, caplog):
+    says = {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": SIDE}
+    (folder / "preprocessor_config.json").write_text(json.dumps({**PROCESSOR, **says}))
+    _, _, preprocess = vit_jax.load_pretrained(folder)
+    assert (preprocess.size, preprocess.resize) == ((SIDE, SIDE), 40)
+    assert "prepared otherwise" not in caplog.text
+
+
+@pytest.mark.parametrize("factor", [0, -1, "1/255", None, float("nan")])
+def test_a_factor_that_makes_no_sense_is_refused(factor, folder, capsys):
+    processor = {**PROCESSOR, "rescale_factor": factor}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    assert main(["inspect", str(folder)]) == 3
+    error = capsys.readouterr().err
+    assert f"rescale_factor={factor!r} must be a positive number" in error
+    assert error.count("\n") == 1
+
+
 def test_another_model_of_transformers_is_refused_by_name(folder, capsys):
     config = folder / "config.json"
     config.write_text(json.dumps({**CONFIG, "model_type": "beit"}))

@@ -290,6 +290,6 @@ def _transformers(
         [transformers.UNREAD_ROW, *rows],
         transformers.hints(config, where),
         transformers.prepared,
-        transformers.preprocess(config, processor),
+        transformers.preprocess(config, processor, where),
         transformers.labels(config),
     )

@@ -5,6 +5,8 @@ Read from transformers 4.46 and 5.23 (models/vit, models/deit, conversion_mappin
 pooler, which is our `pre_logits`: a Dense and tanh on the class token.
 """
 
+import logging
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,6 +16,9 @@ from vit_jax.checkpoints.mapping import Row, Table
 from vit_jax.checkpoints.torch_rows import asked_heads, fold_position, head_count, linear, norm
 from vit_jax.checkpoints.transforms import CONV, heads_bias, heads_in, heads_out
 from vit_jax.errors import CheckpointError
+from vit_jax.grids import show
+
+logger = logging.getLogger("vit_jax")
 
 Config = Mapping[str, Any]
 
@@ -30,8 +35,8 @@ UNREAD_TOKEN = "distillation_token, which no head reads"
 # For reading alone: transformers has no registers in a ViT or DeiT.
 UNREAD_ROW = Row(UNREAD_TOKEN, ("registers",))
 EPSILON = 1e-12  # of ViTConfig and DeiTConfig, where config.json has none
-# Pillow's numbers for the ways of resizing.
-_RESAMPLE = {2: "bilinear", 3: "bicubic"}
+# Pillow's numbers for the ways of resizing; 1 is Lanczos, which bicubic is nearest to.
+_RESAMPLE = {1: "bicubic", 2: "bilinear", 3: "bicubic"}
 
 
 def prefix_of(names: Collection[str]) -> str | None:
@@ -139,22 +144,77 @@ def hints(config: Config, where: str) -> dict[str, Any]:
     return fields
 
 
-def preprocess(config: Config, processor: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what preprocessor_config.json says of images; None where there is none."""
+def preprocess(config: Config, processor: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    """Returns what preprocessor_config.json says of images; None where there is none.
+
+    What of it is not done here is warned of, in one line.
+
+    Raises:
+      CheckpointError: a `rescale_factor` that is no positive number.
+    """
     if not processor:
         return None
-    size = _size(processor.get("size", config.get("image_size", 224)))
+    edge = processor.get("size", config.get("image_size", 224))
+    size = _size(edge)
     crop = _size(processor.get("crop_size", size)) if processor.get("do_center_crop") else None
-    edge = processor.get("size")
-    shortest = edge.get("shortest_edge") if isinstance(edge, Mapping) else None
+    squashed = crop is not None and _squashes(edge, processor)
+    if crop == size and squashed:
+        crop = None  # which takes nothing off
+    _warn(processor, f"{show(size)} before the crop" if crop and squashed else None, where)
+    mean, std = _normalisation(processor, where)
     return {
         "size": crop or size,
-        "resize": shortest or min(size) if crop else None,
-        "interpolation": _RESAMPLE.get(processor.get("resample", 2), "bilinear"),
+        "resize": min(size) if crop else None,
+        "interpolation": _interpolation(processor),
         "antialias": True,
-        "mean": tuple(processor.get("image_mean", (0.5, 0.5, 0.5))),
-        "std": tuple(processor.get("image_std", (0.5, 0.5, 0.5))),
+        "mean": mean,
+        "std": std,
     }
+
+
+def _squashes(size: Any, processor: Mapping[str, Any]) -> bool:
+    """Whether an image is resized to (height, width), whatever its shape, and not by one side.
+
+    One number means both sides to the processors of ViT and DeiT, and the shorter to others.
+    """
+    if isinstance(size, Mapping):
+        return "shortest_edge" not in size
+    kind = processor.get("image_processor_type") or processor.get("feature_extractor_type") or "ViT"
+    return not isinstance(size, int) or str(kind).startswith(("ViT", "DeiT"))
+
+
+def _interpolation(processor: Mapping[str, Any]) -> str:
+    """The way of resizing, or the nearest one that is here."""
+    return _RESAMPLE.get(processor.get("resample", 2), "bilinear")
+
+
+def _normalisation(processor: Mapping[str, Any], where: str) -> tuple[tuple[float, ...], ...]:
+    """Returns mean and std for values from 0 to 1, whatever range theirs are for."""
+    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1
+    if not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+        raise CheckpointError(
+            f"{where}: rescale_factor={factor!r} must be a positive number, such as 1/255; mend "
+            "preprocessor_config.json"
+        )
+    white = 1.0 if math.isclose(255 * factor, 1) else 255 * factor  # what 255 becomes
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if processor.get("do_normalize", True):
+        mean = processor.get("image_mean", (0.5, 0.5, 0.5))
+        std = processor.get("image_std", (0.5, 0.5, 0.5))
+    return tuple(value / white for value in mean), tuple(value / white for value in std)
+
+
+def _warn(processor: Mapping[str, Any], squashed_to: str | None, where: str) -> None:
+    """Warns of what a processor does to an image and a `Preprocess` does not."""
+    others = []
+    if squashed_to is not None:
+        others.append(f"an image is squashed to {squashed_to} there, and keeps its shape here")
+    if (resample := processor.get("resample", 2)) not in (2, 3):
+        others.append(f"resample={resample!r} is {_interpolation(processor)} here")
+    if not processor.get("do_resize", True):
+        others.append("do_resize=False: images are resized here")
+    if others:
+        logger.warning("%s: prepared otherwise than by transformers: %s", where, "; ".join(others))
 
 
 def labels(config: Config) -> tuple[str, ...] | None:
