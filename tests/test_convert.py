@@ -1,11 +1,14 @@
 """`vit_jax convert`: what it says, what it refuses, and that nothing is lost on the way."""
 
+import json
+
 import jax.numpy as jnp
 import pytest
 
 from tests.test_round_trip import random_params, tiny
 from vit_jax import trees
 from vit_jax.checkpoints.arrays import read_arrays, write_npz, write_safetensors
+from vit_jax.checkpoints.writing import json_text, write_text
 from vit_jax.errors import ConfigError
 from vit_jax.main import main
 from vit_jax.models.zoo import create_model
@@ -19,6 +22,14 @@ def weights(tmp_path):
     path = tmp_path / "weights.npz"
     write_npz(path, random_params(create_model(None, 5, **tiny())))
     return path
+
+
+def test_names_of_classes_that_are_not_utf8_are_escaped(tmp_path):
+    names = ["Gr\udcfcn", "Grün"]  # the first of a folder whose name is b"Gr\xfcn"
+    write_text(tmp_path / "config.json", json_text(names))
+    text = (tmp_path / "config.json").read_text("utf-8")
+    assert json.loads(text) == names
+    assert "Grün" in text
 
 
 def run(*arguments):

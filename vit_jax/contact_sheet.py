@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from vit_jax.mesh import replicated
+from vit_jax.runtime.output import well_formed
 from vit_jax.step import Batch, StepSettings, first_inputs
 
 _SHOWN = 48  # images
@@ -63,6 +64,7 @@ def draw_contact_sheet(
       path: the PNG to write.
       title: stands above the images; None for none.
     """
+    captions, title = list(map(well_formed, captions)), title and well_formed(title)
     width, height = _shown_size(images.shape[2], images.shape[1])
     text = max((words.count("\n") + 1 for words in captions), default=1) * (_TEXT + 1) - 1
     line = text + _GAP

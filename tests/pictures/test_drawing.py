@@ -1,6 +1,7 @@
 """Confusion, examples, positions, filters and the page: what is in them; all are drawn."""
 
 import base64
+import os
 import re
 
 import jax
@@ -95,6 +96,20 @@ def test_confusion_is_drawn_for_few_classes_and_many(classes, tmp_path, monkeypa
     if classes > 100:
         with pytest.raises(CannotDrawError, match="no mistakes"):
             draw_confusion(outcomes(labels, labels, classes), names, path, "title")
+
+
+def test_names_that_are_not_utf8_are_shown_with_a_mark(tmp_path):
+    """As of folders from an old ZIP: each byte of them is half a surrogate pair."""
+    names = [os.fsdecode(b"Gr\xfcn"), "Rot"]
+    found = outcomes([0, 1, 0], [0, 0, 1], 2)
+    draw_confusion(found, names, tmp_path / "confusion.png", names[0])
+    source = ArraySource(np.stack([noise(8, 8)] * 3), np.zeros(3, np.int32), tuple(names))
+    path = tmp_path / "sure.png"
+    draw_examples(found, least_sure(found), source, names, PREPROCESS, path, names[0])
+    album = Album(tmp_path)
+    file = write_page(album, names[0], [("Classes", [["class", "images"], [names[0], "2"]])])
+    assert "<h1>Gr?n</h1>" in file.read_text("utf-8")
+    assert "<td>Gr?n</td>" in file.read_text("utf-8")
 
 
 def test_similarity_is_the_cosine_of_each_two_patches(tmp_path):

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
 
 import jax
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.data import pictures
+from tests.golden import REPOSITORY
 from tests.test_predict import write
 from tests.test_round_trip import random_params, tiny
 from vit_jax import trees
@@ -113,6 +116,24 @@ def test_names_come_from_standard_input_and_patterns(weights, photos, capsys, mo
     assert run(weights, "-", f"{photos}/a/[02].png", "--json") == 0
     found = [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()]
     assert found == [f"{photos}/{name}" for name in ("b/0.png", "a/1.png", "a/0.png", "a/2.png")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_names_that_are_not_utf8_go_through(weights, photos):
+    """As of folders from an old ZIP; a shell hands over, and takes, the bytes as they are."""
+    place = os.fsencode(photos / "a")
+    os.rename(place + b"/0.png", place + b"/Gr\xfcn.png")
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vit_jax.main", "predict", f"--checkpoint={weights}", "--csv",
+         "--top=1", "-", photos / "a"],
+        input=place + b"/Gr\xfcn.png\n", capture_output=True, env=environment, cwd=REPOSITORY,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    paths = [line.split(b",")[0] for line in done.stdout.splitlines()[1:]]
+    assert paths[0] == place + b"/Gr\xfcn.png"
+    assert len(paths) == 5
+    assert paths.count(paths[0]) == 2
 
 
 def test_features_are_those_the_head_reads(weights, photos, tmp_path, capsys):

@@ -151,9 +151,12 @@ def json_text(content: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small text file, whole or not at all."""
+    """Writes a small text file, whole or not at all.
+
+    Half a surrogate pair, as the name of a file that is not UTF-8 has, is escaped as JSON does it.
+    """
     with replacing(path) as partial:
-        partial.write(text.encode())
+        partial.write(text.encode(errors="backslashreplace"))
 
 
 def _table(to: str, fields: Fields) -> Table:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num
 
+from vit_jax.runtime.output import well_formed
+
 # Told apart by people who see red and green alike (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
@@ -40,7 +42,7 @@ def save(figure: Any, path: Path) -> None:
 
 def plain(text: str) -> str:
     """Returns text that matplotlib shows as it is: a dollar begins no formula."""
-    return text.replace("$", r"\$")
+    return well_formed(text).replace("$", r"\$")
 
 
 def cut(text: str, length: int = 24) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vit_jax.pictures.album import Album, Picture
+from vit_jax.runtime.output import well_formed
 
 _NAME = "index.html"
 _STYLE = """
@@ -51,7 +52,7 @@ def write_page(album: Album, title: str, tables: Sequence[Table] = ()) -> Path:
     album.folder.mkdir(parents=True, exist_ok=True)
     file = album.folder / _NAME
     partial = file.with_suffix(".html.part")
-    partial.write_text(text, "utf-8")
+    partial.write_text(well_formed(text), "utf-8")
     partial.replace(file)
     return file
 

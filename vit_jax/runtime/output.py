@@ -1,4 +1,7 @@
-"""Standard output that may go away: a closed pipe or terminal does not end a run."""
+"""What a program shows: standard output that may go away, and texts that may be any bytes.
+
+A closed pipe or terminal does not end a run.
+"""
 
 import contextlib
 import io
@@ -41,6 +44,15 @@ def sent() -> Iterator[None]:
             _stdout().flush()
         except OSError:
             _turn_to_nowhere()
+
+
+def well_formed(text: str) -> str:
+    """Returns a text with "?" for what no page, picture or library of texts takes.
+
+    Those are the halves of surrogate pairs that stand for bytes in the name of a file that is not
+    UTF-8.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class _Output:

@@ -13,6 +13,7 @@ from jaxtyping import Int32
 
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.extras import imported
+from vit_jax.runtime.output import well_formed
 from vit_jax.text.vocabulary import Vocabulary, read_vocabulary
 
 _WHAT = "a tokenizer"
@@ -184,7 +185,7 @@ def _filled(rows: Sequence[Sequence[int]], length: int, padding: int) -> Tokeniz
 
 def _well_formed(texts: Sequence[str]) -> list[str]:
     """Replaces halves of surrogate pairs, which no encoding has, and the libraries refuse."""
-    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    return list(map(well_formed, texts))
 
 
 def _check_length(max_len: int) -> None:
