@@ -19,7 +19,8 @@ the model has use for: `cvt` and `mcvit`, which are too small for their data, ha
 fifth of the batches CutMix in its place; `cct`, which learns its images by heart, has CutMix in
 half of them, one operation of RandAugment an image, and a little stochastic depth besides.
 
-On a CPU `--config.accum_steps=32` is nearly twice as fast (benchmarks/LOG.md, "Training in parts").
+On a CPU `--config.accum_steps=32` is nearly twice as fast (benchmarks/LOG.md, "Training in parts");
+the images of a part are then mixed among themselves.
 
 Scores, hardware and time: configs/README.md.
 """

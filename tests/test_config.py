@@ -164,3 +164,41 @@ def test_nearest():
 def test_retired_official_keys_are_taken_as_flags_too():
     config = load_config("digits", ["--config.shuffle_buffer=50000", "--config.model_type=ViT"])
     assert config == load_config("digits")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"optimizer": "lion", "beta2": 0.999}, r"config.beta2=0.999 and .*optim_dtype='float32'"),
+        ({"optimizer": "adamw", "beta1": 0.999}, "config.beta1=0.999 and"),
+        ({"optimizer": "sgd", "beta1": 0.9965}, "config.beta1=0.9965 and"),
+        ({"optimizer": "lion"}, None),
+        ({"optimizer": "lion", "beta2": 0.999, "optim_dtype": "float32"}, None),
+        ({"optimizer": "adamw", "beta2": 0.9999}, None),  # the second moment is float32
+        ({"optimizer": "sgd", "beta1": 0.996}, None),
+    ],
+)
+def test_a_moment_in_bfloat16_must_be_able_to_move(settings, says):
+    if says is None:
+        runs.tiny_config(**settings)
+    else:
+        with pytest.raises(ConfigError, match=says):
+            runs.tiny_config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("augment", "accum_steps", "says"),
+    [
+        ({"mixup": 0.2}, 64, "parts of one image, and config.augment.mixup=0.2 mixes"),
+        ({"mixup": 0.0, "cutmix": 1.0}, 64, "config.augment.cutmix=1.0 mixes"),
+        ({"mixup": 0.0, "preset": "light1"}, 64, "config.augment.preset='light1' mixes"),
+        ({"mixup": 0.0, "preset": "light0"}, 64, None),
+        ({"mixup": 0.2}, 32, None),
+    ],
+)
+def test_an_image_alone_cannot_be_mixed(augment, accum_steps, says):
+    if says is None:
+        runs.tiny_config(augment=augment, accum_steps=accum_steps)
+    else:
+        with pytest.raises(ConfigError, match=says):
+            runs.tiny_config(augment=augment, accum_steps=accum_steps)

@@ -230,3 +230,27 @@ def test_a_step_with_layer_decay_by_hand():
         "Transformer/encoder_norm/scale": -0.1,
         "head/kernel": -0.1 * (1 + 0.5 * 0.5),
     })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name", "beta2"),
+    [("adamw", "nu", 0.999), ("lamb", "nu", 0.999), ("lion", "mu", 0.99)],
+)
+def test_beta2_that_is_left_open_is_that_of_the_paper(optimizer, name, beta2):
+    _, state = _step(_config(optimizer=optimizer, optim_dtype="float32", grad_norm_clip=0.0))
+    moments = {path: leaf for path, leaf in trees.flatten(state).items() if f"/{name}/" in path}
+    gradient = np.asarray(GRADS["layer"]["kernel"])
+    expected = (1 - beta2) * (gradient**2 if name == "nu" else gradient)
+    found = next(leaf for path, leaf in moments.items() if path.endswith("kernel"))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_lion_s_moment_moves_in_bfloat16_with_the_default_decay():
+    optimizer = make_optimizer(
+        _config(optimizer="lion", grad_norm_clip=0.0), lambda step: jnp.asarray(0.1)
+    )
+    state = optimizer.init(PARAMS)
+    for sign in [1] * 300 + [-1] * 300:
+        grads = jax.tree.map(lambda x, sign=sign: sign * jnp.ones_like(x), PARAMS)
+        _, state = optimizer.update(grads, state, PARAMS)
+    assert all(float(x) < 0 for x in jax.tree.leaves(state) if x.ndim for x in x.ravel())

@@ -116,3 +116,12 @@ def test_digest_tells_trees_apart():
     renamed = {"a": tree["a"], "b": {"d": tree["b"]["c"]}}
     changed = {"a": tree["a"], "b": {"c": tree["b"]["c"].at[1].set(-0.0)}}
     assert len({trees.digest(t) for t in (tree, renamed, changed)}) == 3
+
+
+def test_a_decay_that_is_left_open_stays_that_of_the_run(tmp_path):
+    place = Workdir(tmp_path)
+    place.write_config(runs.tiny_config(optimizer="adamw", beta2=0.95))
+    open_, other = (runs.tiny_config(optimizer="adamw", beta2=beta2) for beta2 in (None, 0.9))
+    assert place.check(place.inherited(open_)) == {}
+    with pytest.raises(ConfigError, match=r"beta2 0.95 -> 0.9"):
+        place.check(place.inherited(other))

@@ -120,9 +120,22 @@ def _validate_pairs(flat: Mapping[str, Any]) -> None:
             f"config.checkpoint_every={flat['checkpoint_every']} a multiple of "
             f"config.eval_every={flat['eval_every']}"
         )
+    _validate_moment(flat)
     _validate_augmentation(flat)
     if flat["task"] == "contrast":
         _validate_contrast(flat)
+
+
+def _validate_moment(flat: Mapping[str, Any]) -> None:
+    """A bfloat16 has 8 bits: what would move it by less than 2**-8 of itself is rounded away."""
+    name = "beta2" if flat["optimizer"] == "lion" else "beta1"  # of the moment in optim_dtype
+    decay = flat[name]
+    if flat["optim_dtype"] == "bfloat16" and decay is not None and 1 - decay < 2**-8:
+        raise ConfigError(
+            f"config.{name}={decay} and config.optim_dtype='bfloat16': a moment that decays so "
+            f"slowly stands still in bfloat16, beyond {1 - 2**-8:.3f}; give "
+            "config.optim_dtype='float32'"
+        )
 
 
 # What has no meaning for images with captions, and what it must be left at.
@@ -167,6 +180,7 @@ def _validate_contrast(flat: Mapping[str, Any]) -> None:
 def _validate_augmentation(flat: Mapping[str, Any]) -> None:
     if flat["augment.preset"] is not None:
         _validate_preset(flat["augment.preset"], flat)
+    _validate_mixing(flat)
     if flat["augment.three_augment"] and flat["augment.color_jitter"]:
         raise ConfigError(
             f"config.augment.color_jitter={flat['augment.color_jitter']}: "
@@ -176,6 +190,20 @@ def _validate_augmentation(flat: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"config.batch={flat['batch']} must be divisible by "
             f"config.augment.repeats={flat['augment.repeats']}"
+        )
+
+
+def _validate_mixing(flat: Mapping[str, Any]) -> None:
+    asked = {f"augment.{name}": flat[f"augment.{name}"] for name in ("mixup", "cutmix")}
+    preset = flat["augment.preset"]
+    if "mixup" in PRESETS.get(preset or "none", {}):
+        asked["augment.preset"] = preset
+    path = next((path for path, value in asked.items() if value), None)
+    if path is not None and flat["batch"] // flat["accum_steps"] < 2:
+        raise ConfigError(
+            f"config.batch={flat['batch']} over config.accum_steps={flat['accum_steps']} gives "
+            f"parts of one image, and config.{path}={asked[path]!r} mixes those of a part with "
+            "each other: give parts of two or more, or mix none"
         )
 
 

@@ -11,6 +11,8 @@ from vit_jax import trees
 from vit_jax.config import Config
 
 LINEAR_END = 1e-5  # where the official linear schedule ends
+# Decays of the moments that are not given: those of the papers.
+ADAM_BETA2, LION_BETA2 = 0.999, 0.99
 
 # By path: the blocks of a model, and what comes behind them. All else comes before.
 _BLOCK = re.compile(r"(?:encoderblock|MixerBlock)_(\d+)/")
@@ -97,9 +99,11 @@ def decay_mask(params: trees.Tree) -> trees.Tree:
 
 
 def _moments(config: Config) -> optax.GradientTransformation:
-    dtype = jnp.dtype(config.optim_dtype)
+    dtype, lion = jnp.dtype(config.optim_dtype), config.optimizer == "lion"
     if config.optimizer == "sgd":
         return optax.trace(config.beta1, accumulator_dtype=dtype)
-    if config.optimizer == "lion":
-        return optax.scale_by_lion(config.beta1, config.beta2, mu_dtype=dtype)
-    return optax.scale_by_adam(config.beta1, config.beta2, mu_dtype=dtype)
+    beta2 = config.beta2
+    if beta2 is None:
+        beta2 = LION_BETA2 if lion else ADAM_BETA2
+    rule = optax.scale_by_lion if lion else optax.scale_by_adam
+    return rule(config.beta1, beta2, mu_dtype=dtype)

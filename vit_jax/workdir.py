@@ -88,13 +88,14 @@ class Workdir:
     def inherited(self, config: Config) -> Config:
         """Returns the config with what the run here took from its pretrained weights or its data.
 
-        The weights are then not needed to go on: their file may be gone.
+        The weights are then not needed to go on: their file may be gone. A decay that is left open
+        stays what the run has.
         """
         if not self.config.exists():
             return config
         old, new = self.settings(), flatten(config)
         same_weights = all(old.get(key) == new[key] for key in _WEIGHTS)
-        keys = set()
+        keys = {"beta2"}
         if same_weights and any(map(new.get, _WEIGHTS)):
             keys.update(FROM_WEIGHTS)
         if same_weights and old.get("pp.from_data") and new["pp.from_data"]:

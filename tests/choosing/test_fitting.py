@@ -15,6 +15,7 @@ from tests import runs
 from tests.choosing.setting import photographs
 from tests.golden import REPOSITORY
 from vit_jax.choosing import fitting
+from vit_jax.config import changed
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import build
 from vit_jax.mesh import replicated
@@ -96,6 +97,14 @@ def test_a_step_is_asked_and_timed_without_a_run(experiment):
     assert program.arguments[1]["image"].shape == (BATCH, 32, 32, 3)
     assert program.bytes > 4 * fitting.device_bytes(program.arguments[0].params)
     assert 0 < fitting.seconds_of(program) < 60
+
+
+def test_images_that_are_mixed_are_never_alone_in_a_part(experiment):
+    mixed = changed(experiment.config, {"augment.mixup": 0.2, "batch": 16})
+    one = runs.one_device_mesh()
+    for settings, parts in ((experiment.config, 32), (mixed, 8)):
+        here = dataclasses.replace(experiment, config=settings, mesh=one)
+        assert fitting._parts(here)[-1] == parts
 
 
 # Prints what a step is said to need, and by how much it makes the process grow.

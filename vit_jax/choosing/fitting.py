@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vit_jax.config import changed, flatten
+from vit_jax.data.augmentation import make_augmentation
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import Experiment, make_model, make_preprocess
 from vit_jax.finetune import locked_parts
@@ -107,9 +108,14 @@ def usable(free: int) -> float | int:
 
 
 def _parts(experiment: Experiment) -> list[int]:
-    """Returns the numbers of equal parts that the devices can share, ascending."""
+    """Returns the numbers of equal parts that the devices can share, ascending.
+
+    Images are mixed with others of their part, which then has two at least.
+    """
     size, shards = experiment.config.batch, batch_shards(experiment.mesh)
-    return [n for n in range(1, size + 1) if size % n == 0 and size // n % shards == 0]
+    plan = make_augmentation(experiment.config.augment.to_dict())
+    most = size // (2 if plan.mixup or plan.cutmix else 1)
+    return [n for n in range(1, most + 1) if size % n == 0 and size // n % shards == 0]
 
 
 def _by_line(experiment: Experiment, whole: Program, smallest: Program, room: float | int) -> int:
@@ -161,7 +167,9 @@ def seconds_of(program: Program) -> float | int:
 def _what_would_fit(experiment: Experiment, needed: int, free: int) -> str:
     """Returns what to say where one image a device is too much: the least that would help."""
     config = experiment.config
-    size = f"one image of {config.pp.crop} px on each device"
+    images = config.batch // _parts(experiment)[-1] // batch_shards(experiment.mesh)
+    count = "one image" if images == 1 else f"{images} images"
+    size = f"{count} of {config.pp.crop} px on each device"
     for flag, value in _REMEDIES:
         if flatten(config).get(flag) == value or (flag == "pp.crop" and config.pp.crop <= value):
             continue

@@ -17,7 +17,12 @@ TRAINING: dict[str, Key] = {
     "total_steps": Key(None, "Steps of the optimiser; or give epochs.", POSITIVE, int),
     "epochs": Key(None, "Passes over the training split; or give total_steps.", POSITIVE, float),
     "batch": Key(512, "Images a step, over all devices and accumulated parts.", POSITIVE),
-    "accum_steps": Key(1, "Parts a batch is computed in, to save memory.", POSITIVE),
+    "accum_steps": Key(
+        1,
+        "Parts a batch is computed in, to save memory; dropout, mixing and batch statistics are "
+        "those of each part.",
+        POSITIVE,
+    ),
     "optimizer": Key(
         "sgd",
         "'sgd' with momentum is the official fine-tuning.",
@@ -33,7 +38,13 @@ TRAINING: dict[str, Key] = {
         0.0, "Decoupled decay of kernels; biases, norms and tokens have none.", NOT_NEGATIVE
     ),
     "beta1": Key(0.9, "Decay of the first moment; the momentum of SGD.", BELOW_ONE),
-    "beta2": Key(0.999, "Decay of the second moment (Adam family, Lion).", BELOW_ONE),
+    "beta2": Key(
+        None,
+        "Decay of the second moment of the Adam family, and of Lion's only one. None is 0.999; "
+        "0.99 for Lion.",
+        BELOW_ONE,
+        float,
+    ),
     "layer_decay": Key(
         None,
         "Layer-wise decay of the learning rate, for fine-tuning: each block has this share of the "
