@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.data import pictures
 from vit_jax.checkpoints.catalogue import published
 from vit_jax.config import flatten
 from vit_jax.errors import ConfigError
-from vit_jax.experiment import make_model
+from vit_jax.experiment import build, make_model
 from vit_jax.finetune import weights_of
 from vit_jax.recipe_words import VARIANT, Word, read_words
 from vit_jax.recipes import load_config
@@ -169,12 +170,34 @@ def test_imagenet_models_can_be_built(name):
 
 def test_cats_and_dogs_read_a_json_file(tmp_path):
     said = {"folder": "PetImages", "epochs": 3, "learning_rate": 0.01, "batch_size": 8,
-            "mean": [0.4, 0.5, 0.6]}  # fmt: skip
+            "warmup_steps": 5, "mean": [0.4, 0.5, 0.6]}  # fmt: skip
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(said))
     config = load_config(f"cats_dogs:{file},original")
     assert (config.dataset, config.epochs, config.base_lr) == ("PetImages", 3.0, 0.01)
     assert (config.batch, config.pp.mean, config.pp.std) == (8, (0.4, 0.5, 0.6), None)
+    assert (config.warmup_steps, load_config(f"cats_dogs:{file}").warmup_steps) == (5, 5)
+
+
+@pytest.mark.parametrize("variant", ["original", "sound"])
+def test_cats_and_dogs_leave_out_photographs_that_cannot_be_read(variant, tmp_path):
+    """As PetImages comes: one of them is empty, and one is cut off."""
+    folder = pictures.write(
+        tmp_path / "PetImages",
+        {f"{c}/{i}.png": pictures.noise(20, 20, i) for c in ("Cat", "Dog") for i in range(20)},
+    )
+    (folder / "Cat" / "3.png").write_bytes(b"")
+    (folder / "Dog" / "5.png").write_bytes((folder / "Dog" / "5.png").read_bytes()[:50])
+    flags = ["--config.pp.crop=16", "--config.batch=8"]
+    with pytest.raises(ConfigError, match=r"below the \d+ steps of .*config.warmup_steps=\d is"):
+        build(load_config(f"cats_dogs:{folder},sound", flags))
+    experiment = build(
+        load_config(f"cats_dogs:{folder},{variant}", [*flags, "--config.warmup_steps=1"])
+    )
+    assert len(list(experiment.train.training(0, 8))) == 8  # more than an epoch
+    scored = sum(float(batch["mask"].sum()) for batch in experiment.test.evaluation())
+    assert scored == len(experiment.test.source) - experiment.test.skipped
+    assert experiment.train.skipped + experiment.test.skipped == 2
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ def steps_of(config: Config, examples: int) -> int:
     if config.warmup_steps >= total:
         raise ConfigError(
             f"config.warmup_steps={config.warmup_steps} must be below the {total} steps of the run"
+            f"; train longer, or warm up shorter: config.warmup_steps={total // 10} is a tenth"
         )
     return total
 
