@@ -2,8 +2,10 @@
 
 import errno
 import logging
+import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.checkpoints.states import abstract, assert_restores, make_state
 from vit_jax import trees
-from vit_jax.checkpoints import integrity
+from vit_jax.checkpoints import integrity, reading
 from vit_jax.checkpoints.store import Store
 from vit_jax.errors import CheckpointError, ConfigError
 
@@ -251,3 +253,37 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         pytest.raises(CheckpointError, match=r"step 1 .*failed"),
     ):
         store.save(1, make_state(1), {})
+
+
+READS = {
+    "restore": lambda store: store.restore(None).step,
+    "restore_subtree": lambda store: store.restore_subtree("params").step,
+    "metadata": lambda store: store.metadata()["step"],
+}
+
+
+@pytest.mark.parametrize("how", READS)
+@pytest.mark.parametrize(("module", "function"), [(reading, "read"), (integrity, "difference")])
+def test_a_step_that_is_deleted_while_it_is_read_is_looked_for_again(
+    module: Any, function: str, how: str, directory: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """As by a run that trains: another step is the newest by then."""
+    act = getattr(module, function)
+
+    def deleted(folder: Path, *arguments: Any, **named: Any) -> Any:
+        if folder.name == "8":
+            shutil.rmtree(folder, ignore_errors=True)
+        return act(folder, *arguments, **named)
+
+    monkeypatch.setattr(module, function, deleted)
+    assert READS[how](Store(directory)) == 4
+    assert caplog.messages == []
+
+
+def test_a_step_that_was_asked_for_is_not_replaced(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integrity, "damage", lambda folder: shutil.rmtree(folder))
+    with pytest.raises(CheckpointError, match="8"):
+        Store(directory).restore(None, step=8)

@@ -39,6 +39,14 @@ def test_progress_earns_more_attempts(web: Web, monkeypatch: pytest.MonkeyPatch)
     assert fetch(f"{web.url}/weights/B_16.npz").read_bytes() == CONTENT
 
 
+def test_starting_over_is_no_progress(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "PROGRESS", 1000)
+    web.files["/weights/B_16.npz"].etag = None
+    web.faults = [("drop", 10_000), ("drop", 20_000)] * 8
+    assert "broke off after 20000 of 100000 bytes" in error_of(f"{web.url}/weights/B_16.npz")
+    assert len(web.asked) == transfer.ATTEMPTS + 1
+
+
 def interrupted(web: Web, url: str) -> None:
     """Leaves a part of 5,000 bytes."""
     web.faults = [("drop", 1000)] * transfer.ATTEMPTS
@@ -49,7 +57,8 @@ def interrupted(web: Web, url: str) -> None:
     ("file", "resumes"),
     [
         (Served(CONTENT[::-1], etag='"2"'), False),
-        (Served(CONTENT[::-1][:-1], etag=None), False),  # only its length tells
+        (Served(CONTENT[::-1][:-1], etag=None), False),
+        (Served(CONTENT[::-1], etag=None), False),  # nothing tells, not even its length
         (Served(CONTENT[::-1], ranges=False), False),
         (Served(CONTENT[:4000], etag='"2"'), False),
         (Served(CONTENT), True),
@@ -62,15 +71,14 @@ def test_a_changed_file_starts_over(web: Web, file: Served, resumes: bool) -> No
     interrupted(web, url)
     web.files["/weights/B_16.npz"] = file
     assert fetch(url).read_bytes() == file.content
-    assert len(web.asked) == transfer.ATTEMPTS + (2 if file.etag is None else 1)
+    assert len(web.asked) == transfer.ATTEMPTS + 1
     assert (web.asked[-1][1] == "bytes=5000-") is (resumes or not file.ranges or file.etag == '"2"')
 
 
 def test_a_part_longer_than_the_file_starts_over(web: Web) -> None:
     url = f"{web.url}/weights/B_16.npz"
-    web.files["/weights/B_16.npz"].etag = None
     interrupted(web, url)
-    web.files["/weights/B_16.npz"] = Served(CONTENT[:3000], etag=None)
+    web.files["/weights/B_16.npz"] = Served(CONTENT[:3000])
     assert fetch(url).read_bytes() == CONTENT[:3000]
 
 

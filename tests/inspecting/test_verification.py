@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests import runs
+from vit_jax.checkpoints import integrity
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import to_json
 from vit_jax.inspecting.divergence import compare
@@ -73,6 +74,20 @@ def test_one_step_is_checked_alone(run):
     assert verify(run / "checkpoints" / "1").damaged == 1
 
 
+def test_what_a_run_deletes_meanwhile_is_not_damaged(run, monkeypatch):
+    damage = integrity.damage
+
+    def deleted(folder):
+        if folder.name == "1":
+            shutil.rmtree(folder)
+        return damage(folder)
+
+    monkeypatch.setattr(integrity, "damage", deleted)
+    report = verify(run)
+    assert report.damaged == 0
+    assert [line.split()[0] for line in report.lines] == ["gone", "intact", "not"]
+
+
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "digests.jsonl"])
 def test_files_beside_the_checkpoints_must_be_readable(name, run):
     (run / name).write_bytes(b'{"step": 1\xff}\n')
@@ -104,6 +119,17 @@ def test_equal_runs_have_no_difference(run, made, capsys):
         "digests      the same, 3 steps from 1 to 3",
         "checkpoints  step 3: all 2 arrays have the same bits",
     ]
+
+
+def test_damaged_checkpoints_are_passed_over_by_a_comparison(run, made, caplog):
+    file = run / "checkpoints" / "3" / "metadata" / "metadata"
+    file.write_bytes(file.read_bytes()[::-1])
+    found = compare(run, made)
+    assert not found.differs
+    assert found.lines[-1] == "checkpoints  step 1: all 2 arrays have the same bits"
+    assert "step 3 of" in caplog.text
+    shutil.rmtree(run / "checkpoints" / "1" / "state")
+    assert compare(run, made).lines[-1] == "checkpoints  no intact step that both have saved"
 
 
 def test_runs_that_part_are_told_apart_everywhere(made, tmp_path, capsys):

@@ -117,6 +117,8 @@ class StepFolders:
         passed_over: dict[int, str] = {}
         for candidate in reversed(self.numbered()):
             what, reason = self._read(candidate)
+            if reason is not None and not self.folder(candidate).exists():
+                return self._verified(None)  # a run that trains has deleted it: look again
             if reason is None:
                 if passed_over:
                     logger.warning("%s: falling back to step %d", self.directory, candidate)

@@ -9,7 +9,6 @@ by one.
 
 import contextlib
 import errno
-import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,7 @@ import orbax.checkpoint as ocp
 from vit_jax import trees
 from vit_jax.checkpoints import fit, reading
 from vit_jax.checkpoints.orbax_errors import reason
-from vit_jax.checkpoints.orbax_writer import make_writer
+from vit_jax.checkpoints.orbax_writer import make_writer, written
 from vit_jax.checkpoints.reading import Restored
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.steps import StepFolders
@@ -96,7 +95,7 @@ class Store:
                 stored.
         """
         self.wait()
-        items = _items(step, state, metadata)
+        items = written(step, state, metadata)
         if self._folders.is_intact(step):
             raise CheckpointError(
                 f"step {step} is already saved in {self.directory}; a saved step is never "
@@ -160,19 +159,19 @@ class Store:
                 state differs from `abstract` in a path, a shape or a dtype (nothing is cast,
                 padded or cut) or does not divide as its sharding asks; the save in flight failed.
         """
-        self.wait()
-        folder = self._folders.find(step)
-        if folder is None:
-            return None
-        saved = reading.saved_arrays(folder)
-        if abstract is None:
-            return reading.read(folder, dict.fromkeys(saved))
-        wanted = trees.flatten(abstract)
-        fit.check(folder, saved, wanted)
-        restored = reading.read(folder, wanted)
-        leaves = trees.flatten(restored.state)
-        state = trees.map_with_path(lambda path, _: leaves[path], abstract)
-        return replace(restored, state=state)
+
+        def read(folder: Path) -> Restored:
+            saved = reading.saved_arrays(folder)
+            if abstract is None:
+                return reading.read(folder, dict.fromkeys(saved))
+            wanted = trees.flatten(abstract)
+            fit.check(folder, saved, wanted)
+            restored = reading.read(folder, wanted)
+            leaves = trees.flatten(restored.state)
+            state = trees.map_with_path(lambda path, _: leaves[path], abstract)
+            return replace(restored, state=state)
+
+        return self._found(step, read)
 
     def restore_subtree(self, *paths: str, step: int | None = None) -> Restored | None:
         """As `restore(None)`, but only the leaves at or below `paths`, such as "params".
@@ -183,19 +182,19 @@ class Store:
         Raises:
             CheckpointError: as for `restore`; also if none of `paths` has a leaf.
         """
-        self.wait()
-        folder = self._folders.find(step)
-        if folder is None:
-            return None
-        saved = reading.saved_arrays(folder)
-        roots = tuple(f"{path}/" for path in paths)
-        chosen = [path for path in saved if f"{path}/".startswith(roots)]
-        if not chosen:
-            known = sorted({path.split("/")[0] for path in saved})
-            raise CheckpointError(
-                f"{folder} has no arrays at {', '.join(paths)}; it has {', '.join(known)}"
-            )
-        return reading.read(folder, dict.fromkeys(chosen))
+
+        def read(folder: Path) -> Restored:
+            saved = reading.saved_arrays(folder)
+            roots = tuple(f"{path}/" for path in paths)
+            chosen = [path for path in saved if f"{path}/".startswith(roots)]
+            if not chosen:
+                known = sorted({path.split("/")[0] for path in saved})
+                raise CheckpointError(
+                    f"{folder} has no arrays at {', '.join(paths)}; it has {', '.join(known)}"
+                )
+            return reading.read(folder, dict.fromkeys(chosen))
+
+        return self._found(step, read)
 
     def metadata(self, step: int | None = None) -> dict[str, Any]:
         """Returns the metadata of the step that `restore` would read, without its arrays.
@@ -203,11 +202,10 @@ class Store:
         Raises:
             CheckpointError: as for `restore`; also if there is no checkpoint at all.
         """
-        self.wait()
-        folder = self._folders.find(step)
-        if folder is None:
+        found = self._found(step, lambda folder: reading.read(folder, {}))
+        if found is None:
             raise CheckpointError(f"{self.directory} has no checkpoint; name a trained workdir")
-        return reading.read(folder, {}).metadata
+        return found.metadata
 
     def close(self) -> None:
         """Waits for the save in flight and ends all threads; a closed store can still read.
@@ -223,6 +221,22 @@ class Store:
                 self._writer.close()
             if self._gave_up and processes.is_first():
                 self._folders.forget_staging(_LATE_WRITES)
+
+    def _found(self, step: int | None, read: Callable[[Path], Restored]) -> Restored | None:
+        """Reads the newest good step, or `step`; None if there is none.
+
+        Where a run that trains deletes the folder in the meantime, the newest is another by now:
+        one process looks once more. Several would have to agree that it is gone.
+        """
+        self.wait()
+        folder = self._folders.find(step)
+        try:
+            return None if folder is None else read(folder)
+        except CheckpointError:
+            if step is not None or folder is None or folder.exists() or jax.process_count() > 1:
+                raise
+        folder = self._folders.find(None)
+        return None if folder is None else read(folder)
 
     def _together(self, step: int, act: Callable[[], Any]) -> None:
         """Does what all processes do; where it fails in one of them, the save fails in all."""
@@ -272,24 +286,3 @@ class Store:
         )
         failure.__cause__ = why
         return failure
-
-
-def _items(step: int, state: Tree, metadata: dict[str, Any]) -> ocp.args.Composite:
-    """Returns what Orbax is to write: plain nested dicts, so that no class is needed to read."""
-    if step < 0:
-        raise CheckpointError(f"step {step} cannot be saved; steps count updates from 0")
-    flat = trees.flatten(state)
-    assert len(flat) == len(jax.tree_util.tree_leaves(state)), "two leaves have one path"
-    for path, leaf in flat.items():
-        if rule := fit.unstorable(leaf):
-            raise CheckpointError(f"step {step} cannot be saved: {path} is {rule}")
-    try:
-        json.dumps(metadata)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"step {step} cannot be saved: its metadata is not JSON ({reason(error)}); "
-            "give it as numbers, strings, lists and dicts"
-        ) from error
-    return ocp.args.Composite(
-        state=ocp.args.PyTreeSave(trees.unflatten(flat)), metadata=ocp.args.JsonSave(metadata)
-    )

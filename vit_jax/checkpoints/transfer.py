@@ -1,7 +1,8 @@
 """One file over HTTP into a `.part` file: retried, and resumed where it stopped.
 
 Beside the part lies `.part.json`: which URL it is of, and what the server called that version of
-the file. Bytes are only added to a part that is of the same version (RFC 9110, section 13.1.5).
+the file. Bytes are only added to a part that is of the same version (RFC 9110, section 13.1.5);
+where the server names no version, the file is fetched anew.
 """
 
 import contextlib
@@ -65,13 +66,13 @@ def download(url: str, part: Path, report: Report) -> None:
       CheckpointError: the server refuses, does not answer, or sends a web page.
       OSError: `part` cannot be written.
     """
-    failures = 0
+    failures, most = 0, _resumable(url, part)[1]
     while True:
-        before = _size(part)
         try:
             return _attempt(url, part, report)
         except _Transient as error:
-            failures = 1 if _size(part) - before >= PROGRESS else failures + 1
+            failures = 1 if _size(part) - most >= PROGRESS else failures + 1
+            most = max(most, _size(part))
             if failures >= ATTEMPTS:
                 raise CheckpointError(
                     f"{shown(url)} {error} ({ATTEMPTS} times in a row)"
@@ -104,7 +105,7 @@ def _request(url: str, note: _Note | None, start: int) -> urllib.request.Request
     headers = dict(_HEADERS)
     if start:
         headers["Range"] = f"bytes={start}-"
-        if note is not None and note.validator:
+        if note is not None and note.validator is not None:
             headers["If-Range"] = note.validator  # another version is sent whole
     return urllib.request.Request(url, headers=headers)
 
@@ -187,7 +188,8 @@ def _resumable(url: str, part: Path) -> tuple[_Note | None, int]:
     """Returns the note of a part of this URL and its size; (None, 0) if there is none."""
     try:
         note = _Note(**json.loads(_note_path(part).read_text()))
-        return (note, _size(part)) if note.url == url and note.total is not None else (None, 0)
+        same = note.url == url and note.validator is not None and note.total is not None
+        return (note, _size(part)) if same else (None, 0)
     except (OSError, ValueError, TypeError):
         return None, 0
 

@@ -1,6 +1,7 @@
 """What `vit_jax diff` says: where two runs part, in settings, metrics, digests and arrays."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import numpy as np
 from vit_jax import trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import differences
+from vit_jax.errors import CheckpointError
 from vit_jax.records.metrics_file import TIMING, Record, read_metrics
 from vit_jax.workdir import Workdir, find_run
+
+logger = logging.getLogger("vit_jax")
 
 _SHOWN = 20  # arrays listed; the others are counted
 
@@ -73,11 +77,15 @@ def _digests(left: Workdir, right: Workdir) -> Finding:
 
 def _arrays(left: Workdir, right: Workdir) -> Finding:
     with Store(left.checkpoints) as one, Store(right.checkpoints) as other:
-        common = sorted(set(one.steps()) & set(other.steps()))
-        if not common:
-            return ["checkpoints  no step that both have saved"], False
-        step = common[-1]
-        restored = one.restore(None, step), other.restore(None, step)
+        for step in sorted(set(one.steps()) & set(other.steps()), reverse=True):
+            try:
+                restored = one.restore(None, step), other.restore(None, step)
+            except CheckpointError as error:
+                logger.warning("%s", error)
+                continue
+            break
+        else:
+            return ["checkpoints  no intact step that both have saved"], False
     a, b = (trees.flatten(r.state) if r else {} for r in restored)
     lines = _unlike(a, b)
     if not lines:

@@ -25,7 +25,7 @@ class Verification:
 
 
 def verify(workdir: str | Path) -> Verification:
-    """Reads every byte of every checkpoint of a run; changes nothing.
+    """Reads every byte of every checkpoint of a run, which may be training; changes nothing.
 
     Args:
       workdir: of a run, or the folder of one step in it, which alone is then checked.
@@ -40,9 +40,13 @@ def verify(workdir: str | Path) -> Verification:
         raise CheckpointError(f"{place.checkpoints}: holds no checkpoint; there is none to verify")
     lines, damaged = [], 0
     for one in steps:
-        reason = integrity.damage(folders.folder(one))
+        folder = folders.folder(one)
+        reason = integrity.damage(folder)
+        if step is None and not folder.exists():
+            lines.append(f"gone     {folder}  (deleted meanwhile, as a run does that trains)")
+            continue
         damaged += reason is not None
-        lines.append(_line(folders.folder(one), reason))
+        lines.append(_line(folder, reason))
     if step is None:
         unreadable = _unreadable(place)
         lines += [f"damaged  {reason}" for reason in unreadable]
