@@ -115,6 +115,32 @@ def test_what_is_new_is_seen_a_revision_is_kept_and_no_network_takes_the_last(hu
     assert classes_of("hf://me/digits", VIT_JAX_OFFLINE="1") == 4
 
 
+ASKED = """
+import logging, os, sys
+from vit_jax.checkpoints.download import fetch
+
+def asked(event, arguments):
+    if event == "socket.connect":
+        print(logging.getLevelName(logging.getLogger("huggingface_hub").level), flush=True)
+        os._exit(0)
+
+sys.addaudithook(asked)
+fetch("hf://me/photos/model.npz")
+"""
+
+
+@needs_hub
+def test_the_library_is_quiet_from_its_first_request(tmp_path):
+    """It is imported piece by piece, and one of the pieces sets how much it tells."""
+    said = {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path), "no_proxy": "*"}
+    said |= {"VIT_JAX_CACHE": str(tmp_path), "VIT_JAX_MIRROR": "", "VIT_JAX_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED],
+        env=os.environ | said, cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "ERROR\n", done.stderr
+
+
 @needs_hub
 def test_a_refusal_is_one_line_and_what_was_written_stays(hub, weights, tmp_path):
     hub.refuses = True

@@ -155,11 +155,12 @@ def _without_token(url: str) -> Fill:
 
 def _from_hub(file: locations.HubFile, part: Path) -> None:
     """Lets huggingface_hub download, which knows tokens and gated repositories, and resumes."""
-    library = hub.library(f"hf://{file.repository}/{file.file}")
+    # Taken before the library is made quiet: what is imported with it sets how much it tells.
+    download = hub.library(f"hf://{file.repository}/{file.file}").hf_hub_download
     folder = part.with_name(f"{part.name}.hub")
     try:
         with hub.quiet():
-            found = library.hf_hub_download(
+            found = download(
                 file.repository, file.file, revision=file.revision, local_dir=str(folder)
             )
     except Exception as error:  # its own kinds, and those of the HTTP library of its day
