@@ -12,9 +12,11 @@ from tests import golden
 from tests.models.running import QUICK
 from vit_jax import pretrained, release, trees
 from vit_jax.checkpoints import lit
+from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.inspecting import inspection
 from vit_jax.models import LitModel
+from vit_jax.models.inputs import example_inputs
 from vit_jax.models.zoo import create_model, model_fields
 from vit_jax.origin import known_name
 
@@ -106,6 +108,28 @@ def test_written_and_read_again(tmp_path):
     golden.assert_close_to_largest(found, golden.load_arrays("lit_bert_heads")["output"], 1e-5)
     with pytest.raises(CheckpointError, match="a LiT model is written as 'official' alone"):
         release.convert(file, tmp_path / "timm", "timm", **HEADS)
+
+
+def test_a_tower_with_running_statistics_is_written_and_read_again(tmp_path):
+    encoder = {"num_layers": 1, "num_heads": 2, "mlp_dim": 24}
+    model = LitModel(
+        image={"stem": "conv", "patches": None, "hidden_size": 16, "transformer": encoder},
+        text_model="text_transformer",
+        text={"width": 16, "vocab_size": 50, **encoder},
+        pp={"tokenizer_name": "sentencepiece", "size": 32, "max_len": 8},
+        out_dim=(16, 16),
+    )
+    shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), *example_inputs(model, (32, 32)))
+    variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)
+    preprocess = Preprocess((32, 32), rounding="down")
+    release.save_pretrained(tmp_path / "out", model, variables, preprocess, format="official")
+    release.convert(tmp_path / "out", tmp_path / "alone.npz", "official")
+    for source in (tmp_path / "out", tmp_path / "alone.npz"):
+        opened, read, prepared = pretrained.load_pretrained(source)
+        assert trees.difference(read, variables) == []
+        assert prepared == preprocess
+        assert isinstance(opened, LitModel)
+        assert opened.image["stem"] == "conv"
 
 
 def test_inspected(tmp_path):

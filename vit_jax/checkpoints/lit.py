@@ -75,10 +75,12 @@ def fields_of(shapes: Shapes, hints: Mapping[str, Any], where: str) -> Fields:
     bert = _TOKENS in shapes
     text = _bert(shapes, hints, where) if bert else _transformer(shapes, where)
     grid = architecture.grid_of(inside, image, where)
-    patch = architecture.pixels_of_patch(image)
+    side = 224  # behind a stem of convolutions, whose tokens tell no pixels
+    if grid is not None and image.get("patches"):
+        side = grid[0] * architecture.pixels_of_patch(image)[0]
     pp = {
         "tokenizer_name": "bert" if bert else "sentencepiece",
-        "size": grid[0] * patch[0] if grid else 224,
+        "size": side,
         "max_len": _MAX_LEN if bert else shapes["txt/pos_embedding"][1],
     }
     head = shapes.get("txt/head/kernel")
