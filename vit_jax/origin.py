@@ -12,11 +12,12 @@ import numpy as np
 from vit_jax import trees
 from vit_jax.checkpoints import architecture, lit
 from vit_jax.checkpoints.adapt import POSITIONS
-from vit_jax.checkpoints.formats import Weights, open_weights
+from vit_jax.checkpoints.formats import Weights, making_sense, open_weights
 from vit_jax.checkpoints.mapping import Shape
 from vit_jax.checkpoints.resolve import Located, resolve
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.describing import ENCODER_SIZES, SIZES, changed_sizes, describing
+from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.grids import Grid, show
 from vit_jax.models.inputs import example_inputs
 from vit_jax.models.pruning import fit_heads
@@ -76,9 +77,10 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
       CheckpointError: no weights, or parameters that are missing, extra or of another shape.
     """
     weights, known = open_located(resolve(source), fields)
-    size = pixels_of(weights.grid, weights.fields)
-    if size is None and weights.fields.get("stem") and weights.grid is not None:
-        size = _size_of_table(weights)
+    with making_sense(str(source)):
+        size = pixels_of(weights.grid, weights.fields)
+        if size is None and weights.fields.get("stem") and weights.grid is not None:
+            size = _size_of_table(weights)
     rounding = "down" if weights.layout.format == lit.NAME else "nearest"  # both as officially
     preprocess = known or (Preprocess(size, rounding=rounding) if size is not None else None)
     origin = Origin(
@@ -91,8 +93,10 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
         preprocess,
         weights.layout.class_names,
     )
-    model = model_of(origin.fields)
-    weights.check(shapes_of(model, size or origin.image_size, statistics=True))
+    with making_sense(str(source)):
+        model, asked = model_of(origin.fields), size or origin.image_size
+        shapes = shapes_of(model, asked, statistics=True)
+    weights.check(shapes)
     if weights.unused:
         logger.info("%s: of no use to a classifier: %s", source, ", ".join(weights.unused))
     return dataclasses.replace(origin, beside=weights.beside())
@@ -110,8 +114,17 @@ def open_located(located: Located, fields: Mapping[str, Any]) -> tuple[Weights, 
         named.pop("representation_size", None)  # files of ImageNet-21k have one; their arrays tell
         hints = architecture.merged(named, hints)
     weights = open_weights(located.path, located.config, located.processor, hints)
-    known = located.preprocess or weights.layout.preprocess
-    return weights, Preprocess.from_dict(dict(known)) if known else None
+    return weights, _stated(located.preprocess or weights.layout.preprocess, weights.where)
+
+
+def _stated(known: Mapping[str, Any] | None, where: str) -> Preprocess | None:
+    """Returns what a file or the catalogue says of images; nonsense is a `CheckpointError`."""
+    try:
+        return Preprocess.from_dict(dict(known)) if known else None
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{where}: what it says of images makes no sense ({error}); mend its config.json"
+        ) from error
 
 
 def of_model(

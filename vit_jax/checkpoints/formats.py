@@ -152,7 +152,7 @@ def open_weights(
         config = read_config(Path(path))
     if processor is None:
         processor = read_config(Path(path), "preprocessor_config.json")
-    with _making_sense(str(path)):
+    with making_sense(str(path)):
         layout = layout_of(headers, str(path), config, processor, hints or {})
         layout = _with_ours(layout, config.get(OURS) or {})
         reading = mapping.read(layout.table, layout.prepared(mapping.shapes_alone(headers)))
@@ -171,11 +171,13 @@ def open_weights(
         grid = architecture.grid_of(
             architecture.image_parameters(shapes), architecture.image_tower(fields), str(path)
         )
+        _check_depth(architecture.image_tower(fields), len(shapes), str(path))
+        layout = _with_names_of_all(layout, fields.get("num_classes"), str(path))
     return Weights(str(path), layout, shapes, fields, grid, reading.unused, reading)
 
 
 @contextlib.contextmanager
-def _making_sense(where: str) -> Iterator[None]:
+def making_sense(where: str) -> Iterator[None]:
     """Whatever nonsense in a config or odd shapes lead to becomes `CheckpointError`."""
     try:
         yield
@@ -241,7 +243,7 @@ def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:
         return {}
     try:
         config = json.loads(inside or file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not readable as JSON: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{file}: is no JSON object; it must hold the fields of a model")
@@ -257,6 +259,24 @@ def _with_ours(layout: Layout, ours: Config) -> Layout:
         preprocess=ours.get("preprocess") or layout.preprocess,
         class_names=tuple(names) if names else layout.class_names,
     )
+
+
+def _check_depth(fields: Mapping[str, Any], arrays: int, where: str) -> None:
+    """Refuses blocks beyond number before a model of so many is built, to compare its shapes."""
+    blocks = (fields.get("transformer") or {}).get("num_layers", fields.get("num_blocks", 0))
+    if blocks > arrays:
+        raise CheckpointError(f"{where}: its config.json tells of {blocks} blocks; it has fewer")
+
+
+def _with_names_of_all(layout: Layout, count: int | None, where: str) -> Layout:
+    """Drops names that are not one text for each class of the head: nobody knows whose they are."""
+    names = layout.class_names
+    if names is None or (len(names) == count and all(isinstance(name, str) for name in names)):
+        return layout
+    if count:
+        said = f"{len(names)} names, not one text for each of {count} classes; they are left out"
+        logger.warning("%s: its config.json has %s", where, said)
+    return dataclasses.replace(layout, class_names=None)
 
 
 def _timm(

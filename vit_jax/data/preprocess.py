@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ _PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 # What becomes of interpolated pixels, which sums in float32 leave a hair below a whole grey level.
 _HAIR = 1e-3
 _ROUNDINGS = {"nearest": np.rint, "down": lambda pixels: np.floor(pixels + _HAIR)}
+
+
+_LONGEST = 16_384  # pixels of a side that a file may ask for; images have fewer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +137,52 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocess":
-        """Reads what `to_dict` wrote, JSON's lists included."""
+        """Reads what `to_dict` wrote, JSON's lists included.
+
+        Raises:
+          ConfigError: no such field, or a value that no image can be prepared with.
+        """
         read: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
         }
+        for name, value in read.items():
+            holds, text = _READ.get(name, (lambda _: False, f"one of {', '.join(_READ)}"))
+            if not holds(value):
+                raise ConfigError(f"preprocess {name}={repr(value)[:80]}: must be {text}")
+        if "size" not in read:
+            raise ConfigError("preprocess: has no size; it must be (height, width) in pixels")
         return cls(**read)
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= _LONGEST
+
+
+def _are_three(values: Any, holds: Callable[[float], bool]) -> bool:
+    if not isinstance(values, tuple) or len(values) != 3:
+        return False
+    return all(type(value) in (int, float) and holds(value) for value in values)
+
+
+# What a field may be in a file, which anybody may have written.
+_READ: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "size": (
+        lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_is_side, value)),
+        f"(height, width), each from 1 to {_LONGEST:,} pixels",
+    ),
+    "resize": (
+        lambda value: value is None or _is_side(value),
+        f"None, or from 1 to {_LONGEST:,} pixels",
+    ),
+    "antialias": (lambda value: isinstance(value, bool), "true or false"),
+    "mean": (lambda value: _are_three(value, math.isfinite), "three finite numbers"),
+    "std": (
+        lambda value: _are_three(value, lambda x: 0 < x < math.inf),
+        "three finite numbers above 0",
+    ),
+    "interpolation": (lambda value: isinstance(value, str), "a word"),
+    "rounding": (lambda value: isinstance(value, str), "a word"),
+}
 
 
 def _are_many(pictures: Any) -> bool:

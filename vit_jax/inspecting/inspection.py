@@ -14,7 +14,7 @@ from typing import Any
 
 from vit_jax import trees
 from vit_jax.checkpoints.arrays import read_headers
-from vit_jax.checkpoints.formats import Weights
+from vit_jax.checkpoints.formats import Weights, making_sense
 from vit_jax.checkpoints.headers import Header
 from vit_jax.checkpoints.mapping import grouped
 from vit_jax.checkpoints.resolve import resolve
@@ -112,7 +112,8 @@ def inspect(source: str | Path, **fields: Any) -> Inspection:
         weights, preprocess = open_located(located, fields)
     except CheckpointError as error:
         raise UnknownWeights(str(error), headers) from error
-    return _of_file(str(source), weights, preprocess, headers)
+    with making_sense(str(source)):
+        return _of_file(str(source), weights, preprocess, headers)
 
 
 def _of_file(
