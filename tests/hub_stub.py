@@ -7,7 +7,7 @@ import hashlib
 import http.server
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from tests.loopback import serving
@@ -32,12 +32,14 @@ class Hub:
     refuses: bool = False
     asked: list[tuple[str, str, str | None]] = dataclasses.field(default_factory=list)
 
-    def commit(self, repository: str, files: dict[str, bytes]) -> str:
-        """Adds files to the newest commit, and returns the new one."""
+    def commit(self, repository: str, files: dict[str, bytes], gone: Collection[str] = ()) -> str:
+        """Adds files to the newest commit and takes some off; returns the new one."""
         held = self.commits.setdefault(repository, {})
         newest = list(held.values())[-1] if held else {}
         name = hashlib.sha1(f"{repository} {len(held)}".encode()).hexdigest()
-        held[name] = newest | files
+        assert {*gone} <= {*newest}  # as the hub, which refuses to delete what is not there
+        kept = {file: content for file, content in newest.items() if file not in gone}
+        held[name] = kept | files
         return name
 
     def at(self, repository: str, revision: str) -> str | None:
@@ -90,8 +92,9 @@ def _handler(hub: Hub) -> type[http.server.BaseHTTPRequestHandler]:
             elif found := re.fullmatch(r"/api/models/(.+)/commit/main", path):
                 lines = [json.loads(line) for line in body.splitlines()]
                 files = [line["value"] for line in lines if line["key"] == "file"]
+                gone = [line["value"]["path"] for line in lines if line["key"] == "deletedFile"]
                 made = hub.commit(
-                    found[1], {f["path"]: base64.b64decode(f["content"]) for f in files}
+                    found[1], {f["path"]: base64.b64decode(f["content"]) for f in files}, gone
                 )
                 url = f"{hub.url}/{found[1]}/commit/{made}"
                 self._json({"success": True, "commitOid": made, "commitUrl": url})
@@ -111,7 +114,10 @@ def _handler(hub: Hub) -> type[http.server.BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             path = self._note()
-            if found := re.fullmatch(r"/api/models/(.+?)(?:/revision/(.+))?", path):
+            if found := re.fullmatch(r"/api/models/(.+)/tree/main", path):
+                held = hub.commits.get(found[1], {}).get(hub.at(found[1], "main") or "", {})
+                self._json([{"type": "file", "path": f, "size": 1, "oid": "0"} for f in held])
+            elif found := re.fullmatch(r"/api/models/(.+?)(?:/revision/(.+))?", path):
                 commit = hub.at(found[1], found[2] or "main")
                 if commit:
                     self._json({"id": found[1], "sha": commit})

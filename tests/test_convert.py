@@ -75,6 +75,8 @@ def test_a_folder_with_weights_of_another_kind_is_refused_even_so(weights, tmp_p
     assert "holds model.safetensors" in capsys.readouterr().err
     assert run(weights, tmp_path / "out", "--to=transformers", "--force") == 0
     assert load_pretrained(tmp_path / "out")[0].num_classes == 5
+    assert run(weights, tmp_path / "out", "--to=timm", "--force") == 0
+    assert not (tmp_path / "out" / "preprocessor_config.json").exists()  # transformers' own
 
 
 def test_what_a_file_does_not_say_is_a_flag(weights, tmp_path, capsys):

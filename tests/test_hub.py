@@ -101,6 +101,23 @@ def test_without_the_library_what_is_public_is_read(hub, tmp_path, monkeypatch):
 
 
 @needs_hub
+def test_weights_of_another_format_take_the_place_of_those_there(hub, weights, tmp_path):
+    others = {"model-00001-of-00002.safetensors": b"old", "model.safetensors.index.json": b"{}"}
+    hub.commit("me/photos", others | {"notes.md": b"mine", "sub/model.npz": b"mine"})
+    names = {"notes.md", "sub/model.npz", "config.json", "README.md"}
+    for format, more in (
+        ("transformers", {"model.safetensors", "preprocessor_config.json"}),
+        ("official", {"model.npz"}),
+    ):
+        flags = [f"--to={format}", "--push-to-hub=me/photos"]
+        done = run(hub, tmp_path, "convert", weights, format, *flags)
+        assert done.returncode == 0, done.stderr
+        assert set(list(hub.commits["me/photos"].values())[-1]) == names | more
+    done = run(hub, tmp_path, "inspect", "hf://me/photos", "--json")
+    assert json.loads(done.stdout)["format"] == "official"
+
+
+@needs_hub
 def test_what_is_new_is_seen_a_revision_is_kept_and_no_network_takes_the_last(hub, tmp_path):
     def classes_of(source, **environment):
         done = run(hub, tmp_path, "inspect", source, "--json", **environment)

@@ -1,6 +1,7 @@
 """Weights out: folders that other libraries open, and one format turned into another."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ CARD = "README.md"
 RELEASED = (NPZ, SINGLE, *CONFIGS, CARD)
 
 _MODEL_FILES = (NPZ, SINGLE, INDEX)
+_SHARD = r"model-\d+-of-\d+\.safetensors"
 
 
 def save_pretrained(
@@ -106,7 +108,7 @@ def convert(
 def check_target(target: str | Path, to: str, *, overwrite: bool) -> None:
     """Raises `ConfigError` unless a format may be written to a target; see `convert`.
 
-    Nothing is ever deleted: a folder that holds weights of the other kind, which might be opened
+    No weights are ever deleted: a folder that holds those of the other kind, which might be opened
     in place of the new ones, is refused in any case.
     """
     file, target = writing.file_of(target, to), Path(target).expanduser()
@@ -154,6 +156,7 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -
 
     Args:
       folder: of it, weights, configs and model card are uploaded, as one commit, and nothing else.
+        Weights and configs of another format that are there are deleted in it.
       repository: OWNER/NAME, made if it is not there.
       private: whether a new repository is for its owner alone.
 
@@ -169,7 +172,12 @@ def push_to_hub(folder: str | Path, repository: str, *, private: bool = False) -
     files = [name for name in RELEASED if (path / name).is_file()]
     if not {NPZ, SINGLE} & {*files}:
         raise ConfigError(f"{folder}: holds neither {SINGLE} nor {NPZ}; name a released folder")
-    return hub.push(path, files, repository, private=private)
+    return hub.push(path, files, repository, private=private, replaced=_is_of_a_release)
+
+
+def _is_of_a_release(name: str) -> bool:
+    """Whether a file of a repository is weights or a config, which might be opened for others."""
+    return name in (*_MODEL_FILES, *CONFIGS) or re.fullmatch(_SHARD, name) is not None
 
 
 def check_parameters(origin: Origin) -> None:

@@ -33,6 +33,12 @@ def test_the_usual_names_win(name, tmp_path):
     assert located.path == (tmp_path / name if name.endswith("npz") else tmp_path)
 
 
+def test_of_both_usual_names_safetensors_is_opened_as_from_the_hub(tmp_path):
+    for name in ("model.npz", "model.safetensors"):
+        write_npz(tmp_path / name, WEIGHTS)
+    assert resolve(tmp_path).path == tmp_path
+
+
 def test_of_several_files_none_is_guessed(tmp_path):
     for i in range(7):
         write_npz(tmp_path / f"{i}.npz", WEIGHTS)

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -111,7 +111,14 @@ def check_push(repository: str) -> None:
         )
 
 
-def push(folder: Path, files: Sequence[str], repository: str, *, private: bool = False) -> str:
+def push(
+    folder: Path,
+    files: Sequence[str],
+    repository: str,
+    *,
+    private: bool = False,
+    replaced: Callable[[str], bool] = lambda _: False,
+) -> str:
     """Uploads files of a folder as one commit, and returns the URL of the repository.
 
     Args:
@@ -119,6 +126,8 @@ def push(folder: Path, files: Sequence[str], repository: str, *, private: bool =
       files: their names.
       repository: OWNER/NAME, made if it is not there.
       private: whether a new repository is for its owner alone.
+      replaced: tells of the path of a file there whether these take its place: it is deleted in
+        the same commit, unless it is among them.
 
     Raises:
       CheckpointError: the hub refuses, or cannot be reached; the files stay where they are.
@@ -130,6 +139,10 @@ def push(folder: Path, files: Sequence[str], repository: str, *, private: bool =
         operations = [
             hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name)
             for name in files
+        ]
+        there = [name for name in api.list_repo_files(repository) if replaced(name)]
+        operations += [
+            hub.CommitOperationDelete(path_in_repo=name) for name in there if name not in files
         ]
         api.create_commit(repository, operations, commit_message="Upload by vit_jax")
     except Exception as error:  # its own kinds, and those of the HTTP library of its day

@@ -85,10 +85,10 @@ def _in_folder(folder: Path) -> Path:
 
     A file of any name will do where it is the only one in the folder with arrays of a known format.
     """
-    if (folder / NPZ).is_file():
-        return folder / NPZ
     if any((folder / name).is_file() for name in (INDEX, SINGLE)):
         return folder
+    if (folder / NPZ).is_file():
+        return folder / NPZ
     files = (one for one in sorted(folder.iterdir()) if one.suffix in _ENDINGS)
     found = [file for file in files if holds_weights(file)]
     if len(found) > 1:

@@ -15,6 +15,7 @@ from vit_jax.checkpoints.formats import OURS
 from vit_jax.checkpoints.kinds import check_format
 from vit_jax.checkpoints.mapping import Table
 from vit_jax.checkpoints.npz import MAX_NOTES, bytes_of_notes
+from vit_jax.checkpoints.resolve import CONFIGS
 from vit_jax.checkpoints.timm_config import EPSILON, timm_config
 from vit_jax.checkpoints.transformers_config import (
     prefix,
@@ -120,6 +121,8 @@ def write_weights(
     if not alone:
         for name, content in beside.items():
             write_text(target / name, json_text(content))
+        for name in {*CONFIGS} - {*beside}:  # of the format that was here before
+            (target / name).unlink(missing_ok=True)
     return file
 
 
