@@ -178,6 +178,7 @@ def _error(capsys, arguments, code):
         (["--config.optimizer=adamm"], "did you mean 'adamw'?"),
         (["--config.warmup_steps=30"], "must be below the 30 steps"),
         (["--config.total_steps=None"], "exactly one of the two must be given"),
+        (["--config.batch", "64"], "--config.batch 64: write --config.batch=64"),
         (["--confg.base_lr=1"], "no such flag of train"),
         (["--config.pp.resize=7"], "must be at least config.pp.crop=8"),
     ],

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from vit_jax.data.augment_host import alter
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.datasets import open_dataset
 from vit_jax.data.holding import hold
+from vit_jax.data.imagenet import in_words
 from vit_jax.data.pipeline import Feed, Loading, Texting
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.reading import Reader
@@ -60,6 +62,11 @@ class Experiment:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
         return self.train.source.class_names
+
+    @functools.cached_property
+    def shown_names(self) -> tuple[str, ...]:
+        """Names of the classes for people to read: words in the place of WordNet numbers."""
+        return in_words(self.class_names, Path(self.config.dataset).expanduser() / "words.txt")
 
     @functools.cached_property
     def train_listing(self) -> str | None:

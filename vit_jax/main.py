@@ -56,7 +56,9 @@ def _dispatch(arguments: list[str]) -> int:
         parser.print_help()
         return 2
     options, rest = parser.parse_known_args(arguments)
-    for flag in rest:
+    for before, flag in zip(["", *rest], rest, strict=False):
+        if _is_override(before) and "=" not in before and not flag.startswith("--"):
+            raise ConfigError(f"{before} {flag}: write {before}={flag}")
         if options.command not in TAKE_SETTINGS or not _is_override(flag):
             hint = nearest(flag.split("=")[0], flags_of(commands[options.command]))
             raise ConfigError(f"{flag}: no such flag of {options.command}{hint}")

@@ -100,7 +100,7 @@ class Classify:
     def first_batch(
         self, settings: StepSettings, batch: Batch
     ) -> tuple[UInt8[np.ndarray, "n h w 3"], list[str]] | None:
-        return first_batch(settings, batch, self.experiment.mesh, self.experiment.class_names)
+        return first_batch(settings, batch, self.experiment.mesh, self.experiment.shown_names)
 
 
 class Contrast:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 
 from vit_jax.checkpoints.lock import WorkdirLock
@@ -194,6 +195,6 @@ def say_end(
     if scores is None:
         console.say("resume      the same command again")
     elif experiment.texts is not None:
-        console.say(f"evaluate    vit_jax evaluate --workdir={workdir}")
+        console.say(f"evaluate    vit_jax evaluate --workdir={shlex.quote(workdir)}")
     else:
-        console.say(f"predict     vit_jax predict --checkpoint={workdir} IMAGE…")
+        console.say(f"predict     vit_jax predict --checkpoint={shlex.quote(workdir)} IMAGE…")

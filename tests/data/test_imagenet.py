@@ -3,7 +3,7 @@
 import re
 
 from tests.golden import REPOSITORY
-from vit_jax.data.imagenet import class_names
+from vit_jax.data.imagenet import class_names, in_words
 
 
 def test_the_names_stand_in_the_order_of_the_logits():
@@ -17,6 +17,17 @@ def test_the_names_stand_in_the_order_of_the_logits():
     assert all(name == name.strip() != "" for name in names)
     assert len(set(names)) == 999
     assert [i for i, name in enumerate(names) if name == "crane"] == [134, 517]
+
+
+def test_numbers_of_wordnet_are_shown_in_words(tmp_path):
+    """Those of the folder first; two cranes keep their numbers."""
+    words = tmp_path / "words.txt"
+    given = ("n01440764", "n02012849", "n03126707", "n99999999")
+    expected = ("tench", "crane (n02012849)", "crane (n03126707)", "n99999999")
+    assert in_words(given, words) == expected
+    words.write_text("n01440764\ta fish, of some kind\nn02012849\tbird\n")
+    assert in_words(given, words) == ("a fish", "bird", "n03126707", "n99999999")
+    assert in_words(("cat", "n1"), words) == ("cat", "n1")
 
 
 def test_the_file_states_its_source_and_is_sorted_by_number():

@@ -83,9 +83,10 @@ def test_what_cannot_be_packed_is_named(photos, tmp_path):
 
 
 def test_the_command(photos, tmp_path, capsys):
-    target = tmp_path / "small"
+    target = tmp_path / "so small"
     assert main(["pack", str(photos), str(target), "--size=16"]) == 0
     said = capsys.readouterr().out
+    assert f"vit_jax train --config='folder:{target}' --workdir" in said
     assert f"{target}/train  12 images" in said
     assert f"{target}/test  12 images" in said
     assert len(open_folder(target, "test")) == 12

@@ -45,6 +45,26 @@ def test_wrong_images_and_places_are_one_line(tmp_path, capsys):
     assert [path.name for path in home.iterdir()] == ["index.html"]
 
 
+def test_a_run_on_numbers_of_wordnet_is_shown_in_words(tmp_path, capsys):
+    """Its scores keep the names; the command that is printed can be pasted."""
+    names = ("n01440764", "n02892201")
+    files = {
+        f"data/{split}/{name}/{i}.png": pictures.noise(8, 8, seed=i)
+        for split in ("train", "test") for name in names for i in range(4)
+    }  # fmt: skip
+    pictures.write(tmp_path, files)
+    short = {"total_steps": 2, "warmup_steps": 1, "batch": 8, "batch_eval": 8, "report": True}
+    place = tmp_path / "my run"
+    train(runs.tiny_config(dataset=str(tmp_path / "data"), **short), str(place), Console())
+    said = "".join(capsys.readouterr().out.split("\n"))
+    assert f"vit_jax predict --checkpoint='{place}' IMAGE" in said
+    page = (place / "report" / "index.html").read_text()
+    assert "<td>tench</td>" in page
+    assert "<td>brass</td>" in page
+    scores = json.loads((place / "report" / "scores.json").read_text())
+    assert [one["name"] for one in scores["classes"]] == list(names)
+
+
 def test_a_report_that_fails_is_one_line_and_the_run_is_done(tmp_path, monkeypatch, caplog):
     def fail(*_):
         raise OSError("no space\nleft")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pathlib
+import shlex
 
 from vit_jax.commands.command import Command
 from vit_jax.errors import ConfigError
@@ -39,7 +40,8 @@ def _pack(options: argparse.Namespace, _: list[str]) -> int:
         threads = os.cpu_count() or 1
         done = pack(source, folder, options.size, options.quality, threads, options.format)
         print(f"{folder}  {done.images:,} images, {done.bytes / done.images:,.0f} bytes each")
-    print(f"train       vit_jax train --config=folder:{options.target} --workdir=runs/packed")
+    recipe = shlex.quote(f"folder:{options.target}")
+    print(f"train       vit_jax train --config={recipe} --workdir=runs/packed")
     return 0
 
 

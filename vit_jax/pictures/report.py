@@ -91,11 +91,13 @@ def _tables(place: Workdir, experiment: Experiment, outcomes: Outcomes | Retriev
     found = outcomes.summary() if is_retrieval else to_json(outcomes, experiment.class_names)
     place.report.mkdir(exist_ok=True)
     (place.report / "scores.json").write_text(json.dumps(found) + "\n")
-    return [retrieval_table(found)] if is_retrieval else [_scores_table(found), _class_table(found)]
+    if is_retrieval:
+        return [retrieval_table(found)]
+    return [_scores_table(found), _class_table(found, experiment.shown_names)]
 
 
 def _draw_outcomes(album: Album, experiment: Experiment, outcomes: Outcomes, title: str) -> None:
-    names, source = experiment.class_names, experiment.test.source
+    names, source = experiment.shown_names, experiment.test.source
     few = outcomes.num_classes <= _CLASSES_SHOWN
     album.draw(
         "confusion.png",
@@ -183,9 +185,10 @@ def retrieval_table(found: dict) -> Table:
     return "Retrieval", [["way", *(f"recall@{k}" for k in AT)], *rows]
 
 
-def _class_table(found: dict) -> Table:
+def _class_table(found: dict, names: Sequence[str]) -> Table:
     """Shows every class, or of many those with the least F1."""
-    classes, heading = found["classes"], "Classes"
+    heading = "Classes"
+    classes = [{**one, "name": name} for one, name in zip(found["classes"], names, strict=True)]
     if len(classes) > _CLASSES_SHOWN:
         seen = [one for one in classes if one["f1"] is not None]
         classes = sorted(seen, key=lambda one: one["f1"])[:_CLASSES_SHOWN]
