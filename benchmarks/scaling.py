@@ -17,6 +17,7 @@ and the rate at which this process copies memory.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -157,8 +158,8 @@ def roofline(found: Found, copies: float) -> None:
 
 
 def intensity(one: dict[str, Any]) -> float:
-    """Returns FLOPs, by formula, for a byte that operations read or write."""
-    return one["flops_per_image"] * one["batch"] / one["bytes_accessed"]
+    """Returns FLOPs, by formula, for a byte that operations read or write; NaN if not counted."""
+    return one["flops_per_image"] * one["batch"] / (one["bytes_accessed"] or math.nan)
 
 
 def copy_rate() -> float:

@@ -1,7 +1,6 @@
 """Steps over images, of training or of inference: their rate, memory and start, and a table."""
 
 import dataclasses
-import math
 import time
 from typing import Any
 
@@ -40,7 +39,7 @@ class StepSpeed(Figures):
       flops_per_image: floating-point operations, by formula: see `models.summary`; a training
         step is counted as three forward passes.
       bytes_accessed: by a step's operations on one device, each of its operands and its result, as
-        the compiler counts, which knows no caches; NaN where it does not count.
+        the compiler counts, which knows no caches; None where it does not count.
       matmul_flops_per_second: of all devices at large matrix products, measured after the steps.
       what: model, size, dtype and devices.
     """
@@ -55,7 +54,7 @@ class StepSpeed(Figures):
     steps: int
     batch: int
     flops_per_image: int
-    bytes_accessed: float
+    bytes_accessed: float | None
     matmul_flops_per_second: float
     what: dict[str, str]
 
@@ -114,7 +113,7 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
         steps=len(times),
         batch=work.images,
         flops_per_image=flops,
-        bytes_accessed=(compiled.cost_analysis() or {}).get("bytes accessed", math.nan),
+        bytes_accessed=(compiled.cost_analysis() or {}).get("bytes accessed"),
         matmul_flops_per_second=peak,
         what=describe(experiment),
     )
