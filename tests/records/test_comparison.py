@@ -14,7 +14,7 @@ from vit_jax.errors import CheckpointError
 from vit_jax.main import main
 from vit_jax.pictures import comparing
 from vit_jax.records.comparison import compare, mean_and_spread
-from vit_jax.records.metrics_file import last_scores
+from vit_jax.records.metrics_file import scores_of
 
 
 def write(folder, accuracies, **changes):
@@ -152,7 +152,7 @@ def test_runs_of_retrieval_are_compared_by_recall(tmp_path, capsys, monkeypatch)
     assert row.split()[1:] == ["1", "10", "25.00", "50.00", "25.00", "50.00"]
     assert "accuracy" not in out
     assert all(axes.lines for axes in drawn[0].axes)
-    assert last_scores(tmp_path / "run" / "metrics.jsonl", 10) == recalls
+    assert scores_of(tmp_path / "run" / "metrics.jsonl", 10) == recalls
 
 
 def test_the_picture_may_lie_in_the_home_folder(workdirs, tmp_path, monkeypatch):
