@@ -1,6 +1,7 @@
 """Settings: defaults, rules, merging, flags, and the way through JSON and back."""
 
 import json
+import math
 
 import ml_collections
 import pytest
@@ -30,6 +31,17 @@ def test_harmless_keys_exist():
     [
         ("batch", 0),
         ("seed", -1),
+        ("seed", 2**32),  # the device would see 0
+        ("seed", 2**63),
+        ("batch", True),
+        ("epochs", math.inf),
+        ("base_lr", math.inf),
+        ("augment.rotate", math.inf),
+        ("pair_bias", math.nan),
+        ("pp.mean", (123, 116, 103)),
+        ("pp.mean", (0.5, math.nan, 0.5)),
+        ("pp.std", (58, 57, 57)),
+        ("pp.std", (0.2, 0.0, 0.2)),
         ("label_smoothing", 1.0),
         ("augment.crop_area", (0.5, 0.1)),
         ("augment.crop_area", (0.5,)),

@@ -62,6 +62,7 @@ def test_flags(pairs):
 @example({"accum_steps": {"\n": None}})
 @example({"batch": math.inf})
 @example({"pp.mean": ["a", None, 3]})
+@example({"pp.mean": "abc"})
 @example({"augment.crop_area": [0.1, "x"]})
 @example({"model.transformer": 3})
 @example({"dataset": "\ud800"})

@@ -124,9 +124,12 @@ def test_inspect_says_where_a_run_stands(trained, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["format"], found["num_classes"]) == ("run", 10)
     assert (found["run"]["step"], found["run"]["dataset"]) == (25, "digits")
-    scored = next(line for line in runs.metrics_of(trained)[20:] if "test_loss" in line)
-    assert found["run"]["scores"] == {k: v for k, v in scored.items() if k != "step"}
+    assert found["run"]["scores"] == {}  # those of steps 20 and 30 are of other weights
     assert sum(layer["count"] for layer in found["layers"].values()) == found["parameters"]
+    assert main(["inspect", str(trained), "--json"]) == 0
+    scored = next(line for line in reversed(runs.metrics_of(trained)) if "test_loss" in line)
+    scores = json.loads(capsys.readouterr().out)["run"]["scores"]
+    assert scores == {k: v for k, v in scored.items() if k != "step"}
     assert main(["inspect", str(trained)]) == 0
     assert "step 30 on digits, seed 0, test_" in capsys.readouterr().out
 

@@ -4,6 +4,7 @@ Recipes and flags change these settings; `vit_jax.recipes` reads both.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -92,10 +93,19 @@ def validate(config: Config) -> None:
         key, rule = KEYS[path], KEYS[path].rule
         if value is None and key.kind is None:
             raise ConfigError(f"config.{path}=None: must have a value, such as {key.default!r}")
+        _check_number(path, value, key.kind or type(key.default))
         if value is not None and rule is not None and not rule.allows(value):
             hint = nearest(str(value), rule.choices) if rule.choices else ""
             raise ConfigError(f"config.{path}={value!r} {rule.text}{hint}")
     _validate_pairs(flat)
+
+
+def _check_number(path: str, value: Any, kind: type) -> None:
+    """Refuses what Python takes for a number, and is none to train with."""
+    if isinstance(value, bool) and kind in (int, float):
+        raise ConfigError(f"config.{path}={value} must be a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"config.{path}={value} must be a finite number")
 
 
 def _validate_pairs(flat: Mapping[str, Any]) -> None:

@@ -53,8 +53,16 @@ LAYERS = Rule(
     ),
     "must be (layers, magnitude): 1 to 10 layers of a magnitude from 0 to 30",
 )
-COLOUR = Rule(lambda value: len(value) == 3, "must be three numbers: red, green, blue")
-SPREAD = Rule(lambda value: len(value) == 3 and min(value) > 0, "must be three positive numbers")
+_BYTES = "red, green, blue (divide those of pixels from 0 to 255 by 255)"
+COLOUR = Rule(
+    lambda value: len(value) == 3 and all(0 <= x <= 1 for x in value),
+    f"must be three numbers from 0 to 1: {_BYTES}",
+)
+SPREAD = Rule(
+    lambda value: len(value) == 3 and all(0 < x <= 1 for x in value),
+    f"must be three numbers above 0 and at most 1: {_BYTES}",
+)
+SEED = Rule(lambda value: 0 <= value < 2**32, "must be from 0 to 4294967295, which is 32 bits")
 NAMES = Rule(
     lambda value: len(value) > 0 and all(isinstance(name, str) for name in value),
     "must be a tuple of one name or more, such as ('head',)",

@@ -5,6 +5,7 @@ from vit_jax.settings.rules import (
     NAMES,
     NOT_NEGATIVE,
     POSITIVE,
+    SEED,
     Key,
     Rule,
     any_of,
@@ -12,7 +13,7 @@ from vit_jax.settings.rules import (
 )
 
 TRAINING: dict[str, Key] = {
-    "seed": Key(0, "Seed of initialisation, order, augmentation and dropout.", NOT_NEGATIVE),
+    "seed": Key(0, "Seed of initialisation, order, augmentation and dropout.", SEED),
     # Optimisation
     "total_steps": Key(None, "Steps of the optimiser; or give epochs.", POSITIVE, int),
     "epochs": Key(None, "Passes over the training split; or give total_steps.", POSITIVE, float),
