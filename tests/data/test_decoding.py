@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from tests.data import pictures
-from vit_jax.data.decoding import crop_and_resize, decode, training_crop
+from vit_jax.data.decoding import FORMATS, crop_and_resize, decode, training_crop
 from vit_jax.errors import DataError
+
+AVIF = ("AVIF",) if "AVIF" in FORMATS else ()
 
 PIXELS = pictures.noise(16, 24)
 RGBA = Image.fromarray(np.dstack([PIXELS, pictures.noise(16, 24, 1)[..., :1]]))
@@ -161,6 +163,20 @@ def test_formats_that_no_folder_holds_are_not_opened(form):
         decode(pictures.encoded(PIXELS, form), "a.jpg")
 
 
+def test_avif_is_read_where_pillow_reads_it():
+    if not AVIF:
+        pytest.skip("Pillow reads AVIF from 11.3 on")
+    smooth = pictures.smooth(32, 48)
+    read = np.asarray(decode(pictures.encoded(smooth, "AVIF", quality=100), "x.avif"))
+    assert np.abs(read.astype(int) - smooth).max() < 8
+
+
+def test_heic_is_named_with_what_to_do():
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(DataError, match=r"IMG_1\.HEIC: HEIC, .*convert them to JPEG"):
+        decode(content, "IMG_1.HEIC")
+
+
 @pytest.mark.parametrize("values", [[[-1, 5]], [[0, 65536]]])
 def test_integers_beyond_16_bits_are_refused(values):
     data = pictures.encoded(np.array(values, np.int32), "TIFF")
@@ -188,12 +204,12 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", *AVIF])
 def test_exif_orientation_is_applied(form, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     pixels = pictures.smooth(32, 48)
-    options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
+    options = {"quality": 95} if form in ("JPEG", "WEBP", "AVIF") else {}
     decoded = _decoded(pictures.encoded(pixels, form, exif=exif, **options))
     np.testing.assert_allclose(decoded, UPRIGHT[orientation](pixels), atol=12)
 
@@ -262,7 +278,7 @@ def test_what_is_no_image_is_named_in_one_line(data):
 
 
 @quiet
-@pytest.mark.parametrize("form", ["BMP", "JPEG", "GIF", "TIFF"])
+@pytest.mark.parametrize("form", ["BMP", "JPEG", "GIF", "TIFF", *AVIF])
 def test_damage_of_any_kind_is_a_data_error_or_an_image(form):
     """Pillow's parsers raise struct.error, TypeError and others for damaged bytes."""
     generator = np.random.default_rng(0)

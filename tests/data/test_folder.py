@@ -88,6 +88,15 @@ def test_what_is_missing_is_named_in_one_line(tmp_path, files, split, message):
     assert "\n" not in str(caught.value)
 
 
+def test_photographs_that_cannot_be_read_stay_and_are_counted(tmp_path, caplog):
+    files = {f"train/phone/{i}.HEIC": b"" for i in range(3)}
+    pictures.write(tmp_path, files | {"train/web/1.jpg": b"", "test/web/2.jpg": b""})
+    source = open_folder(tmp_path, "train")
+    assert len(source) == 4
+    assert "3 of 4 images (train/phone/0.HEIC …) are HEIC" in caplog.text
+    assert "convert them to JPEG" in caplog.text
+
+
 def test_a_missing_folder_names_the_nearest(tmp_path):
     (tmp_path / "cats_dogs").mkdir()
     (tmp_path / "cat_dogs.zip").touch()  # no folder

@@ -91,13 +91,13 @@ def test_a_folder_that_changes_just_now_is_not_trusted(photos, listings, monkeyp
     assert not cache.cache_folder().exists()
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"version":1}', '{"version":0}'])
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"version":2}', '{"version":1}'])
 def test_a_damaged_list_is_made_anew(photos, damage):
     expected = index_folder(photos)
     (stored,) = cache.cache_folder().rglob("*.json")
     stored.write_text(damage)
     assert index_folder(photos) == expected
-    assert json.loads(stored.read_text())["version"] == 1
+    assert json.loads(stored.read_text())["version"] == 2
     assert not list(cache.cache_folder().rglob("*.part"))
 
 
@@ -137,6 +137,14 @@ def test_a_file_of_unknown_extension_is_told_by_its_content(tmp_path, form):
     files = {"image": content, "n01.img": content, "words": b"some words, no image", "none": b""}
     pictures.write(tmp_path, files)
     assert index_folder(tmp_path).loose() == ["image", "n01.img"]
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"avif"])
+def test_photographs_of_telephones_are_images_whatever_they_are_called(tmp_path, brand):
+    content = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0"
+    pictures.write(tmp_path, {"1.HEIC": b"", "2.avif": b"", "3.heif": b"", "4": content})
+    pictures.write(tmp_path, {"film": b"\0\0\0\x18ftypisom\0\0\0\0"})
+    assert index_folder(tmp_path).loose() == ["1.HEIC", "2.avif", "3.heif", "4"]
 
 
 @pytest.mark.parametrize("start", [b"", b"BM", b"BMW and other", b"RIFF....WAVE", b"\xff\xd8"])

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
+from vit_jax.data.folder_index import is_heif
 from vit_jax.data.jpeg import open_jpeg
 from vit_jax.data.orientation import turn_of
 from vit_jax.data.ppm import open_ppm
@@ -26,7 +27,13 @@ cv2.setNumThreads(0)
 
 # What a folder may hold, told by content. Pillow's other formats stay shut: one of them starts an
 # interpreter for a page description language.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_READS_AVIF = "avif" in features.modules and bool(features.check("avif"))  # Pillow 11.3 and later
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"),
+    *(("AVIF",) if _READS_AVIF else ()),
+)
+UNREAD = (".heic", ".heif") if _READS_AVIF else (".avif", ".heic", ".heif")
+TO_JPEG = "convert them to JPEG, or take them out"
 # What a header may claim before its image is unpacked: 0.4 GB as RGB. Pillow has its own limit,
 # a third higher, but any program may take it off, and many do.
 MAX_PIXELS = 2**27
@@ -60,6 +67,11 @@ def decode(data: bytes | UInt8[np.ndarray, "h w c"], name: str) -> Image.Image:
             image.load()
             return _to_rgb(_upright(image))
     except UnidentifiedImageError as error:
+        if is_heif(bytes(data[:12])):
+            raise DataError(
+                f"{name}: HEIC, or another photograph of its family that Pillow does not read; "
+                f"{TO_JPEG}"
+            ) from error
         known = ", ".join(FORMATS)
         raise DataError(f"{name}: not an image of a known format ({known})") from error
     except Image.DecompressionBombError as error:  # Pillow's own limit, beyond ours

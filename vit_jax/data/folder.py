@@ -1,15 +1,19 @@
 """Image folders: `{train,test}/CLASS/*`, or one `CLASS/` level split by a hash of the path."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vit_jax.data.decoding import TO_JPEG, UNREAD
 from vit_jax.data.flat_split import flat_labels
 from vit_jax.data.folder_index import FolderIndex, index_folder
 from vit_jax.data.held_out import share_of_class
 from vit_jax.data.sources import FilePaths, FileSource
 from vit_jax.errors import DataError, nearest
+
+logger = logging.getLogger("vit_jax")
 
 SPLITS = ("train", "val", "validation", "test")
 # The folder between a class or a split and its images, in TinyImageNet: never a class by itself.
@@ -117,8 +121,15 @@ def _check_any(place: Path, files: Mapping[str, list[str]]) -> None:
 
 def _joined(index: FolderIndex, files: Mapping[str, list[str]]) -> FileSource:
     counts = [len(paths) for paths in files.values()]
+    images = [path for paths in files.values() for path in paths]
+    unread = [path for path in images if path.lower().endswith(UNREAD)]
+    if unread:
+        logger.warning(
+            "%s: %d of %d images (%s …) are HEIC or AVIF, which Pillow does not read here; %s",
+            *(index.root, len(unread), len(images), unread[0], TO_JPEG),
+        )
     return FileSource(
-        FilePaths(index.root, [path for paths in files.values() for path in paths]),
+        FilePaths(index.root, images),
         np.repeat(np.arange(len(counts), dtype=np.int32), counts),
         tuple(files),
     )

@@ -13,6 +13,7 @@ from vit_jax.runtime import cache
 EXTENSIONS = frozenset(
     {
         *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"),
+        *(".avif", ".heic", ".heif"),  # read or not: a class of them must not vanish unsaid
     }
 )
 # What often lies between images, and need not be opened to see that it is none.
@@ -23,7 +24,9 @@ _OTHERS = frozenset(
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"})
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
-_VERSION = 1
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"avis")  # brands of photographs
+
+_VERSION = 2
 # File systems tell times apart by up to two seconds: a directory that changed so shortly before it
 # was listed may change again and show no other time, so that its list is not worth keeping.
 _SETTLED_NS = 2 * 10**9
@@ -145,4 +148,9 @@ def is_image(start: bytes) -> bool:
     """Returns whether a file that begins with these 12 bytes is an image of a known format."""
     if start.startswith((b"RIFF", b"BM")):
         return start[8:12] == b"WEBP" or (start[:2] == b"BM" and start[6:10] == b"\0\0\0\0")
-    return start.startswith(_MAGIC)
+    return start.startswith(_MAGIC) or is_heif(start)
+
+
+def is_heif(start: bytes) -> bool:
+    """Returns whether a file that begins so is HEIC, as telephones write it, or AVIF."""
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF
