@@ -86,7 +86,10 @@ def test_parts_that_are_asked_for_are_taken_or_refused(experiment, asked):
 
 
 def test_where_one_image_is_too_much_the_least_that_helps_is_named(experiment, asked):
-    with pytest.raises(ConfigError, match=r"remat=nothing_saveable would fit, with 0\.4 kB"):
+    with pytest.raises(
+        ConfigError,
+        match=r"remat=nothing_saveable --config\.model\.scan_blocks=True would fit, with 0\.4 kB",
+    ):
         fitting.fitted(experiment, free_for(450))
     with pytest.raises(ConfigError, match=r"one image of 32 px on each device needs .* --model"):
         fitting.fitted(experiment, free_for(100))

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vit_jax.config import changed, flatten
+from vit_jax.config import changed, differences
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import Experiment, make_model, make_preprocess
@@ -31,9 +31,10 @@ USABLE = {"cpu": 0.7}
 _USABLE_ELSEWHERE = 0.9
 _TIMED = 2
 # What to try where one image is too much, in the order of what it costs the result.
-_REMEDIES: tuple[tuple[str, Any], ...] = (
-    ("model.transformer.remat", "nothing_saveable"),
-    ("pp.crop", 224),
+# Outside of a loop XLA finds on CPUs that a block is computed twice, and keeps it after all.
+_REMEDIES: tuple[dict[str, Any], ...] = (
+    {"model.transformer.remat": "nothing_saveable", "model.scan_blocks": True},
+    {"pp.crop": 224},
 )
 
 
@@ -170,15 +171,20 @@ def _what_would_fit(experiment: Experiment, needed: int, free: int) -> str:
     images = config.batch // _parts(experiment)[-1] // batch_shards(experiment.mesh)
     count = "one image" if images == 1 else f"{images} images"
     size = f"{count} of {config.pp.crop} px on each device"
-    for flag, value in _REMEDIES:
-        if flatten(config).get(flag) == value or (flag == "pp.crop" and config.pp.crop <= value):
+    for changes in _REMEDIES:
+        if differences(changed(config, changes), config) == {} or (
+            config.pp.crop <= changes.get("pp.crop", 0)
+        ):
             continue
-        smaller = _altered(experiment, {flag: value})
-        found = step_of(smaller, _parts(smaller)[-1]).bytes
+        try:
+            smaller = _altered(experiment, changes)
+            found = step_of(smaller, _parts(smaller)[-1]).bytes
+        except ConfigError:  # blocks that differ are no loop, and a Mixer has no such blocks
+            continue
         if found <= usable(free):
+            flags = " ".join(f"--config.{flag}={value}" for flag, value in changes.items())
             return (
-                f"{size} needs {_room(needed, free)}; --config.{flag}={value} would fit, with "
-                f"{memory.shown(found)}"
+                f"{size} needs {_room(needed, free)}; {flags} would fit, with {memory.shown(found)}"
             )
     return f"{size} needs {_room(needed, free)}; give a smaller --model, such as vit_ti16"
 

@@ -67,7 +67,7 @@ MODEL: dict[str, Key] = {
     "model.transformer.remat": Key(
         None,
         "What the backward pass keeps of a block, by the names of jax.checkpoint_policies, to save "
-        "memory; None keeps all it needs.",
+        "memory (on a CPU only with model.scan_blocks); None keeps all it needs.",
         one_of(
             "nothing_saveable",
             "dots_saveable",
