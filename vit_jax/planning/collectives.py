@@ -1,9 +1,10 @@
 """What the devices of a mesh send each other in a training step, from shapes and rules alone.
 
-Parameters that `fsdp` splits are gathered (with remat, a block's are again), and their gradients
-reduced and scattered; gradients are summed along `data` (arXiv:2004.13336); activations are summed
-along `tensor` behind each product whose rows are split, and in the backward pass before each whose
-columns are (arXiv:1909.08053, section 3). `partitioned.py` counts them in a compiled program.
+Parameters that `fsdp` splits are gathered (with remat, and where blocks are a loop, a block's are
+again), and their gradients reduced and scattered; gradients are summed along `data`
+(arXiv:2004.13336); activations are summed along `tensor` behind each product whose rows are split,
+and in the backward pass before each whose columns are (arXiv:1909.08053, section 3).
+`partitioned.py` counts them in a compiled program.
 """
 
 import collections
@@ -59,6 +60,7 @@ class Work:
       parts: it is computed in.
       itemsize: bytes of a number in the dtype of the computation.
       remat: whether the blocks' forward pass is computed again.
+      loop: whether the blocks are a loop, which gathers their parameters in each pass.
       merged: whether query, key and value are one product.
     """
 
@@ -66,6 +68,7 @@ class Work:
     parts: int = 1
     itemsize: int = 2
     remat: bool = False
+    loop: bool = False
     merged: bool = False
 
 
@@ -104,8 +107,7 @@ def _of_parameter(
     axes = partition(mesh, path, shape)
     size = _FLOAT32 * math.prod(shape) / (mesh.shape["tensor"] if "tensor" in axes else 1)
     if "fsdp" in axes:
-        # Forward once for all parts: XLA takes what does not change out of the loop over them.
-        again = work.parts if work.remat and block_of(path) else 0
+        again = _gathered_again(work) if block_of(path) else 0
         found[GATHER, "fsdp", "parameters"] += [size] * (1 + again)
         found[SCATTER, "fsdp", "gradients"] += [size] * work.parts
         if mesh.shape["data"] > 1:
@@ -115,6 +117,17 @@ def _of_parameter(
     over = [name for name in ("data", "fsdp") if mesh.shape[name] > 1]
     if over:
         found[REDUCE, "+".join(over), "gradients"] += [size] * work.parts
+
+
+def _gathered_again(work: Work) -> int:
+    """Returns how often a block's parameters are gathered after the first time.
+
+    Forward once for all parts: XLA takes what does not change out of the loop over them, but not
+    what the loop over blocks cuts out of all of theirs.
+    """
+    if work.loop:
+        return 2 * work.parts - 1
+    return work.parts if work.remat else 0
 
 
 def _of_activations(

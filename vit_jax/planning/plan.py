@@ -176,6 +176,7 @@ def work_of(config: Config) -> Work:
         parts=config.accum_steps,
         itemsize=jnp.dtype(config.dtype or "float32").itemsize,
         remat=encoder.remat not in (None, "everything_saveable"),
+        loop=bool(config.model.scan_blocks),
         merged=bool(encoder.attention.merged_qkv),
     )
 
@@ -188,22 +189,30 @@ def _memory(
     work: Work,
     locked: tuple[str, ...],
 ) -> dict[str, float | int]:
-    """Returns {what: bytes on a device} at the start of the backward pass, where they peak."""
+    """Returns {what: bytes on a device} where they peak.
+
+    That is at the start of the backward pass; or in the update, which holds the old state until it
+    knows that the new one is finite.
+    """
     parameters, trained = (device_bytes(x) for x in (state.params, parted(state.params, locked)[0]))
     images = work.images / work.parts / batch_shards(mesh)
     encoder = config.model.transformer
     pixels = (
         3 * math.prod(make_preprocess(config).size) * (work.parts + 4)
     )  # uint8 of the batch, float32 of a part
-    return {
+    state_bytes = {
         "parameters": parameters + device_bytes(state.batch_stats),
         "optimiser": device_bytes(state.opt_state),
         "average of parameters": device_bytes(state.ema),
+    }
+    backward = {
         "gradients": trained * (2 if work.parts > 1 else 1),
         "gathered parameters": _gathered(state, mesh, work),
         "activations": images * kept_bytes(kept, mesh.shape["tensor"], encoder.remat),
-        "images": images * pixels,
     }
+    new = trained + state_bytes["optimiser"] + state_bytes["average of parameters"]
+    more = max(0, new - sum(backward.values()))
+    return {**state_bytes, **backward, "more in the update": more, "images": images * pixels}
 
 
 def _plain_attention(config: Config, model: Model, accelerator: Accelerator) -> bool:
@@ -224,8 +233,9 @@ def _plain_attention(config: Config, model: Model, accelerator: Accelerator) -> 
 def _gathered(state: TrainState, mesh: AbstractMesh, work: Work) -> float | int:
     """Returns the bytes of parameters that are put together from the shares of `fsdp`.
 
-    XLA gathers each once and holds it until its gradient is there. With remat it holds one block's
-    at a time; but in a loop over parts it gathers all of them before.
+    XLA gathers each once and holds it until its gradient is there. Where blocks are a loop it holds
+    one block's at a time. So it does with remat; but in a loop over parts it gathers all of them
+    before.
     """
     by_block: dict[str | None, float | int] = {}
     for path, leaf in trees.flatten(state.params).items():
@@ -236,7 +246,7 @@ def _gathered(state: TrainState, mesh: AbstractMesh, work: Work) -> float | int:
             by_block[block] = by_block.get(block, 0) + math.prod(leaf.shape) * 4 / share
     outside = by_block.pop(None, 0)
     blocks = by_block.values()
-    one_block = work.remat and work.parts == 1
+    one_block = work.loop or (work.remat and work.parts == 1)
     return outside + (max(blocks, default=0) if one_block else sum(blocks))
 
 
