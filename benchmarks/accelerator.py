@@ -1,16 +1,26 @@
 """Everything to be measured on an accelerator, in the order of its worth, within a given time.
 
-    python benchmarks/accelerator.py RESULTS [--minutes 25] [--only NAME …] [--list]
+    python benchmarks/accelerator.py RESULTS [--minutes 25] [--peer CHECKOUT] [--only NAME …]
+    python benchmarks/accelerator.py RESULTS --list [--small]
 
 Each job is one command of this folder or of `vit_jax benchmark`, whose JSON becomes
 RESULTS/NAME.json and whose messages RESULTS/NAME.log. Jobs that have their JSON are not run again,
 so that the same command goes on where time, or the machine, ended. One that fails does not stop the
 others. With --small the same jobs run at sizes that a laptop's processor can do, as a rehearsal.
+
+What is asked of a card, and the job that tells: images a second of training beside the best of timm
+(`train_beside`, `train_autotuned`: each attention backend, compiled and autotuned), beside the
+official code (`official`: ours in bfloat16, theirs in float32, as it is shipped;
+`official_float32`: both in float32; they need a checkout, --peer), peak memory of both at the
+largest batch (`large_batch_beside`), and the start with programs that an earlier one has compiled
+(`train_warm`: the second of two processes that share a cache).
 """
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +29,15 @@ HERE = Path(__file__).parent
 
 
 class Job(NamedTuple):
-    """A command: a script of this folder, or `vit_jax benchmark`, and the minutes it may take."""
+    """A command: a script of this folder, or `vit_jax benchmark`, and the minutes it may take.
+
+    It is run so many times, with one cache of compiled programs; the last one's JSON is kept.
+    """
 
     name: str
     minutes: float
     command: tuple[str, ...]
+    times: int = 1
 
 
 class Scale(NamedTuple):
@@ -67,6 +81,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=25.0, help="for all jobs")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these jobs")
     parser.add_argument("--list", action="store_true", help="print the jobs and stop")
+    parser.add_argument("--peer", type=Path, help="checkout of the official repository")
     parser.add_argument("--small", action="store_true", help="a rehearsal on a processor")
     return parser.parse_args()
 
@@ -90,6 +105,8 @@ def listed(options: argparse.Namespace) -> list[Job]:
         return ("throughput.py", *sizes, f"--dtype={dtype}", rounds, "--json", *more)
 
     best = ("--libraries=timm", "--ways=compiled")
+    autotuned = ("--libraries=timm", "--ways=autotuned", "--rounds=1")
+    official = ("--libraries=", f"--peer={options.peer}")
     sizes = (f"--model={first}", f"--size={near}", f"--batch={batch}", f"--dtype={dtype}")
     return [
         Job("matmuls", 2, ("matmuls.py", *sizes, "--json")),
@@ -97,13 +114,20 @@ def listed(options: argparse.Namespace) -> list[Job]:
         Job("attention_far", 2, ours("attention", far, batch // 4 or 1)),
         Job("train", 2, ours("train", near, batch)),
         Job("train_beside", 9, beside(first, near, batch, "train", *best)),
+        Job("train_warm", 4, ours("train", near, batch), times=2),
+        *(
+            Job(name, 4, beside(first, near, batch, "train", *official, *more))
+            for name, more in _OFFICIAL.items()
+            if options.peer
+        ),
+        Job("train_autotuned", 9, beside(first, near, batch, "train", *autotuned)),
         Job("merged_qkv", 2, ours("train", near, batch, f"{_ENCODER}.attention.merged_qkv=True")),
         Job("xla_attention", 2, ours("train", near, batch, f"{_ENCODER}.attention.kernel=xla")),
         Job("scanned", 2, ours("train", near, batch, "--config.model.scan_blocks=True")),
         Job("infer_beside", 7, beside(first, near, batch, "infer", *best)),
         Job("save", 2, ours("save", near, batch)),
         Job("compile", 3, ours("compile", near, batch)),
-        Job("train_large_batch", 3, ours("train", near, 4 * batch)),
+        Job("large_batch_beside", 9, beside(first, near, 4 * batch, "train", *best, "--rounds=1")),
         *(
             Job(f"train_{model}", 9, beside(model, near, images, "train", *best))
             for model, images in zip(others, their_batches, strict=True)
@@ -115,6 +139,7 @@ def listed(options: argparse.Namespace) -> list[Job]:
 
 
 _ENCODER = "--config.model.transformer"
+_OFFICIAL = {"official": (), "official_float32": ("--dtype=float32",)}  # of our own side
 
 
 def run(job: Job, results: Path, seconds: float) -> None:
@@ -123,13 +148,20 @@ def run(job: Job, results: Path, seconds: float) -> None:
     command = [sys.executable, str(HERE / kind), *rest]
     if kind == "vit_jax":
         command = [sys.executable, "-m", "vit_jax.main", "benchmark", *rest]
-    start = time.monotonic()
-    with open(results / f"{job.name}.log", "w") as log:
+    start, code, said = time.monotonic(), "0", ""
+    with (
+        open(results / f"{job.name}.log", "w") as log,
+        tempfile.TemporaryDirectory() as cache,
+    ):
+        environment = os.environ | ({"VIT_JAX_CACHE": cache} if job.times > 1 else {})
         try:
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, timeout=seconds
-            )
-            code, said = str(done.returncode), done.stdout
+            for _ in range(job.times):
+                left = start + seconds - time.monotonic()
+                done = subprocess.run(
+                    command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True,
+                    timeout=left,
+                )  # fmt: skip
+                code, said = str(done.returncode), done.stdout
         except subprocess.TimeoutExpired:
             code, said = f"ended after {seconds:.0f} s", ""
     if code == "0":

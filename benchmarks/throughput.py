@@ -11,12 +11,15 @@ device. The sides:
   torch         the model written plainly with F.scaled_dot_product_attention
   timm          timm's VisionTransformer
   transformers  ViTForImageClassification
+  official      the model class of the official repository, from a checkout named by --peer, in a
+                plain jitted step, in float32 whatever --dtype says: it knows no other
 
 Those in PyTorch run eagerly, compiled (torch.compile) and, on a GPU, autotuned (its mode
 max-autotune), with each attention backend forced that the device has for the dtype. What is not
 installed is left out, and that is said. Each side runs in a process of its own with the same number
 of cores, and they take turns, round by round. A round's time is the median of its timed steps; the
-first call, which compiles, is apart. Runs on a CPU, or on the first NVIDIA GPU there is.
+first call, which compiles, is apart. Runs on a CPU, or on the first NVIDIA GPU there is. `--keep
+NAME` writes what was found to benchmarks/results/benchmarks/NAME.json.
 """
 
 import argparse
@@ -32,14 +35,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import machine
-from peers import torch_vit
+from peers import official, plain_flax, torch_vit
 from rounds import medians_ms, print_table, run_apart, verdict
 
 CLASSES = 1000
 OURS = "vit_jax"
+OFFICIAL = "official"
 LIBRARIES = ("torch", "timm", "transformers")
+NEEDED = {"timm": ("torch", "timm", "torchvision")}  # timm does not import without
+KEPT = Path(__file__).resolve().parent / "results" / "benchmarks"
 COMPILED = {"eager": None, "compiled": "default", "autotuned": "max-autotune-no-cudagraphs"}
 PASSED_ON = ("model", "size", "batch", "dtype", "mode", "optimizer", "steps", "threads", "device")
+PASSED_ON += ("peer",)
 
 
 class Measured(NamedTuple):
@@ -57,10 +64,10 @@ def main() -> None:
     options = parse_arguments()
     if options.side:
         limit_cores(options.threads)
-        made = ours(options) if options.side == OURS else theirs(options)
-        print(json.dumps(measure(made, options)))
+        make = {OURS: ours, OFFICIAL: officially}.get(options.side, theirs)
+        print(json.dumps(measure(make(options), options)))
         return
-    names = [OURS, *peers(options)]
+    names = [OURS, *[OFFICIAL] * bool(options.peer), *peers(options)]
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
@@ -87,6 +94,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--libraries", default=",".join(LIBRARIES), help="of these peers")
     parser.add_argument("--ways", help="of eager, compiled, autotuned (default: all, by device)")
     parser.add_argument("--backends", help="of attention: math, flash, cudnn, efficient")
+    parser.add_argument("--peer", help="checkout of the official repository")
+    parser.add_argument("--keep", metavar="NAME", help="write the results to this name, too")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -101,11 +110,13 @@ def peers(options: argparse.Namespace) -> list[str]:
         backends = "flash,cudnn" if options.dtype == "bfloat16" else "efficient"
     named = (options.backends or backends).split(",")
     found = []
-    for library in options.libraries.split(","):
-        if torch_vit.installed("torch") and torch_vit.installed(library):
-            found += [f"{library} {way} {backend}" for way in ways for backend in named]
+    for library in filter(None, options.libraries.split(",")):
+        needed = NEEDED.get(library, ("torch", library))
+        missing = [name for name in dict.fromkeys(needed) if not torch_vit.installed(name)]
+        if missing:
+            print(f"{library}: left out, not installed: {', '.join(missing)}", file=sys.stderr)
         else:
-            print(f"{library}: not installed, left out", file=sys.stderr)
+            found += [f"{library} {way} {backend}" for way in ways for backend in named]
     return found
 
 
@@ -174,6 +185,23 @@ def configured(options: argparse.Namespace) -> Any:
         "warmup_steps": 0,
     }
     return merge(default_config(), settings, "throughput.py").lock()
+
+
+def officially(options: argparse.Namespace) -> Measured:
+    """Returns the same of the official model."""
+    from importlib.metadata import version
+
+    import jax
+
+    from vit_jax.models.zoo import model_fields
+    from vit_jax.runtime import memory
+
+    model = official.load_model(Path(options.peer), CLASSES, model_fields(options.model))
+    rule = plain_flax.clipped(options.optimizer, torch_vit.LEARNING_RATE)
+    rule = rule if options.mode == "train" else None
+    call, parameters = official.steps(model, options.size, options.batch, rule)
+    device = {"device": jax.devices()[0].device_kind, "jax": version("jax")}
+    return Measured(call, jax.block_until_ready, memory.peak_bytes, parameters, device)
 
 
 def theirs(options: argparse.Namespace) -> Measured:
@@ -260,11 +288,13 @@ def check_same(rounds: dict[str, list[dict[str, Any]]]) -> None:
 def report(rounds: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
     """Prints the table and the machine, or all of it as JSON."""
     here, times = machine.describe(), medians_ms(rounds)
-    asked = {key: getattr(options, key) for key in PASSED_ON}
+    asked = {key: getattr(options, key) for key in PASSED_ON if key != "peer"}
+    found = json.dumps(asked | {"machine": here, "rounds": rounds, "medians_ms": times}, indent=2)
+    if options.keep:
+        KEPT.mkdir(parents=True, exist_ok=True)
+        (KEPT / f"{options.keep}.json").write_text(f"{found}\n")
     if options.json:
-        print(
-            json.dumps(asked | {"machine": here, "rounds": rounds, "medians_ms": times}, indent=2)
-        )
+        print(found)
         return
     print(", ".join(f"{key} {value}" for key, value in asked.items()))
     rows = []

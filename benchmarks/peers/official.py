@@ -2,12 +2,18 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
+
+from peers import plain_flax
 
 
 def load_model(checkout: Path, classes: int, fields: dict[str, Any]) -> nn.Module:
@@ -19,6 +25,43 @@ def load_model(checkout: Path, classes: int, fields: dict[str, Any]) -> nn.Modul
     _load(checkout, "models_resnet")
     models = _load(checkout, "models_vit")
     return models.VisionTransformer(num_classes=classes, **ConfigDict(fields))
+
+
+def steps(
+    model: nn.Module, pixels: int, batch: int, rule: optax.GradientTransformation | None
+) -> tuple[Callable[[], jax.Array], int]:
+    """Returns a call that trains on one batch, or applies the model, and its parameters' number.
+
+    It computes in float32, as shipped: no setting of the official code gives another dtype.
+
+    Args:
+      model: as `load_model` returns it.
+      pixels: height and width.
+      batch: images.
+      rule: the optimiser; None applies the model.
+    """
+    images = jax.random.normal(jax.random.key(0), (batch, pixels, pixels, 3))
+    params = jax.jit(lambda key: model.init(key, images[:1], train=False)["params"])(
+        jax.random.key(0)
+    )
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    if rule is None:
+        apply = jax.jit(lambda params: model.apply({"params": params}, images, train=False))
+        return lambda: apply(params), count
+    rngs = {"dropout": jax.random.key(1)}
+
+    def logits_of(params: Any, images: jax.Array) -> Any:
+        return model.apply({"params": params}, images, train=True, rngs=rngs)
+
+    step = plain_flax.plain_step(logits_of, rule)
+    given = {"image": images, "label": jnp.zeros(batch, jnp.int32)}
+    state = [(params, rule.init(params))]
+
+    def call() -> jax.Array:
+        state[0], measured = step(state[0], given)
+        return measured["loss"]
+
+    return call, count
 
 
 def _load(checkout: Path, name: str) -> ModuleType:

@@ -93,6 +93,12 @@ def optimizer(total_steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(CLIP), sgd)
 
 
+def clipped(name: str, rate: float) -> optax.GradientTransformation:
+    """Returns "adamw" or "sgd" with momentum in float32, the gradient clipped to norm 1."""
+    rules = {"adamw": optax.adamw(rate, weight_decay=0.0), "sgd": optax.sgd(rate, MOMENTUM)}
+    return optax.chain(optax.clip_by_global_norm(CLIP), rules[name])
+
+
 def plain_step(
     logits_of: Callable[[Any, jax.Array], jax.Array], rule: optax.GradientTransformation
 ) -> Callable[[Any, dict[str, jax.Array]], tuple[Any, dict[str, jax.Array]]]:

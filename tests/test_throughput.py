@@ -1,0 +1,108 @@
+"""The benchmarks beside other implementations: which sides there are, and what is kept of them."""
+
+import argparse
+import importlib
+import json
+import sys
+
+import pytest
+
+from tests.golden import REPOSITORY
+
+sys.path.append(str(REPOSITORY / "benchmarks"))  # where its own imports lie
+throughput = importlib.import_module("throughput")
+accelerator = importlib.import_module("accelerator")
+
+# In the place of the official file, whose constructor it has.
+STAND_IN = """
+from vit_jax import models_resnet
+from vit_jax.models.vit import VisionTransformer
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    for name in ("models_vit", "models_resnet"):
+        monkeypatch.setitem(sys.modules, f"vit_jax.{name}", None)  # put back afterwards
+    (tmp_path / "vit_jax").mkdir()
+    (tmp_path / "vit_jax" / "models_resnet.py").write_text("")
+    (tmp_path / "vit_jax" / "models_vit.py").write_text(STAND_IN)
+    return tmp_path
+
+
+def _options(**changes):
+    asked = {"model": "testing", "size": 32, "batch": 8, "dtype": "float32", "mode": "train",
+             "optimizer": "adamw", "steps": 1, "threads": 1, "device": "cpu", "peer": None,
+             "ways": None, "backends": None, "keep": None, "json": True}  # fmt: skip
+    return argparse.Namespace(**{**asked, **changes})
+
+
+@pytest.mark.parametrize("mode", ["train", "infer"])
+def test_the_official_model_is_a_side_with_as_many_parameters_as_ours(mode, checkout):
+    options = _options(mode=mode, peer=str(checkout))
+    found = throughput.measure(throughput.officially(options), options)
+    ours = throughput.measure(throughput.ours(options), options)
+    assert found["parameters"] == ours["parameters"]
+    assert len(found["steps"]) == 1
+    throughput.check_same({"vit_jax": [ours], "official": [found]})
+
+
+def test_a_checkout_without_the_official_model_is_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="give the root of an official checkout"):
+        throughput.officially(_options(peer=str(tmp_path)))
+
+
+def test_timm_is_left_out_without_torchvision(monkeypatch, capsys):
+    """Its import would end in a traceback, rounds later."""
+    monkeypatch.setattr(throughput.torch_vit, "installed", lambda name: name != "torchvision")
+    assert throughput.peers(_options(libraries="torch,timm", ways="eager")) == ["torch eager flash"]
+    assert capsys.readouterr().err == "timm: left out, not installed: torchvision\n"
+
+
+def test_results_are_kept_under_a_name_with_versions_and_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(throughput, "KEPT", tmp_path / "kept")
+    one = {"first_call": 1.0, "steps": [0.5], "peak_memory_bytes": 1, "parameters": 1}
+    rounds = {"vit_jax": [{**one, "versions": {"jax": "1"}}]}
+    throughput.report(rounds, _options(keep="name", peer="/home/somebody/official"))
+    text = (tmp_path / "kept" / "name.json").read_text()
+    found = json.loads(text)
+    assert found["rounds"]["vit_jax"][0]["versions"] == {"jax": "1"}
+    assert found["machine"]["jaxlib"]
+    assert found["medians_ms"] == {"vit_jax": [500.0]}
+    assert "somebody" not in text
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def _listed(monkeypatch, capsys, *flags):
+    """Returns {job: its command} of --list."""
+    monkeypatch.setattr(sys, "argv", ["accelerator.py", "results", "--list", *flags])
+    accelerator.main()
+    lines = capsys.readouterr().out.splitlines()
+    return {line.split("\t")[0]: line.split("\t")[2] for line in lines}
+
+
+@pytest.mark.parametrize("small", [(), ("--small",)])
+def test_each_figure_that_is_asked_of_a_card_has_a_job(small, monkeypatch, capsys):
+    jobs = _listed(monkeypatch, capsys, "--peer=checkout", *small)
+    assert "--peer=checkout" in jobs["official"]
+    assert jobs["official_float32"].endswith("--dtype=float32")
+    assert "--libraries=timm --ways=autotuned" in jobs["train_autotuned"]
+    batch = int(jobs["train_beside"].split("--batch=")[1].split()[0])
+    assert f"--batch={4 * batch} " in jobs["large_batch_beside"]
+    assert jobs["train_warm"] == jobs["train"]
+    assert not {"official", "official_float32"} & _listed(monkeypatch, capsys, *small).keys()
+
+
+def test_a_warm_start_is_the_second_of_two_with_one_cache(tmp_path, monkeypatch, capsys):
+    script = tmp_path / "starts.py"
+    script.write_text(
+        "import os, pathlib\n"
+        "file = pathlib.Path(os.environ['VIT_JAX_CACHE'], 'starts')\n"
+        "file.write_text((file.read_text() if file.exists() else '') + 'x')\n"
+        "print(file.read_text())\n"
+    )
+    monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path))
+    accelerator.run(accelerator.Job("warm", 1, (str(script),), times=2), tmp_path, 60)
+    assert (tmp_path / "warm.json").read_text() == "xx\n"
+    assert not (tmp_path / "starts").exists()  # in a cache of its own
+    assert capsys.readouterr().out.startswith("warm: done")
