@@ -1,6 +1,8 @@
 """Trackers get each step once, the settings once and no secrets, from the first process alone."""
 
+import contextlib
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -149,6 +151,7 @@ def test_weights_and_biases_offline_get_each_step_once_and_the_settings_once(tmp
     files = sorted((tmp_path / "wandb").rglob("*.wandb"), key=lambda path: path.stat().st_mtime)
     assert len(files) == 2
     assert len({file.name for file in files}) == 1  # one run, resumed
+    wait_for_the_end(files)
     found = [list(records(file)) for file in files]
     steps = [int(one.history.step.num) for file in found for one in file if one.history.item]
     assert steps == [*range(1, 10)]
@@ -158,6 +161,17 @@ def test_weights_and_biases_offline_get_each_step_once_and_the_settings_once(tmp
         if path.is_file():
             for secret in (b"hunter2", b"token=abc", b"0123456789" * 4):
                 assert secret not in path.read_bytes(), path
+
+
+def wait_for_the_end(files):
+    """Returns when the files are whole: a process of its own may write on after the run's end."""
+    torn = pytest.importorskip("google.protobuf.message").DecodeError
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(IndexError, torn):
+            if all([*records(file)][-1].HasField("exit") for file in files):
+                return
+        time.sleep(0.1)
 
 
 def records(file):
