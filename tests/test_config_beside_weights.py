@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_round_trip import random_params, tiny
 from vit_jax import trees
-from vit_jax.checkpoints.resolve import CONFIGS
+from vit_jax.checkpoints.config_files import CONFIGS
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, VitJaxError
 from vit_jax.models.zoo import create_model

@@ -94,9 +94,8 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
         weights.layout.class_names,
     )
     with making_sense(str(source)):
-        model, asked = model_of(origin.fields), size or origin.image_size
-        shapes = shapes_of(model, asked, statistics=True)
-    weights.check(shapes)
+        model = model_of(origin.fields)
+        weights.check(shapes_of(model, size or origin.image_size, statistics=True))
     if weights.unused:
         logger.info("%s: of no use to a classifier: %s", source, ", ".join(weights.unused))
     return dataclasses.replace(origin, beside=weights.beside())
@@ -122,9 +121,8 @@ def _stated(known: Mapping[str, Any] | None, where: str) -> Preprocess | None:
     try:
         return Preprocess.from_dict(dict(known)) if known else None
     except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{where}: what it says of images makes no sense ({error}); mend its config.json"
-        ) from error
+        said = f"{where}: what it says of images makes no sense ({error}); mend its config.json"
+        raise CheckpointError(said) from error
 
 
 def of_model(

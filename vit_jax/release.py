@@ -12,9 +12,9 @@ from vit_jax import trees
 from vit_jax.card import OPENED_BY, Facts, check_licence, facts_of_run, facts_of_source, model_card
 from vit_jax.checkpoints import hub, official, writing
 from vit_jax.checkpoints.adapt import POSITIONS
+from vit_jax.checkpoints.config_files import CONFIGS
 from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE, check_format
 from vit_jax.checkpoints.mapping import grouped
-from vit_jax.checkpoints.resolve import CONFIGS
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.grids import show

@@ -11,7 +11,7 @@ from tests.golden import REPOSITORY
 from tests.image_text import lit_files
 from vit_jax import trees
 from vit_jax.checkpoints import catalogue, locations, released_lit
-from vit_jax.checkpoints.resolve import CONFIGS
+from vit_jax.checkpoints.config_files import CONFIGS
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.models.zoo import create_model
 from vit_jax.origin import shapes_of

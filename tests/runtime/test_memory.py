@@ -83,7 +83,7 @@ def test_training_names_the_setting_of_what_did_not_fit(
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    def nothing_compiled(*_):
+    def nothing_compiled(*_, **__):
         measured = {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}
         measured |= {nonfinite.KEPT: jnp.array(True), nonfinite.FINITE_LEAVES: jnp.ones(1)}
         return lambda state, _: (state, measured)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,9 +24,9 @@ from vit_jax.checkpoints.arrays import (
     check_finite,
     read_arrays,
     read_headers,
-    read_metadata,
     stream_arrays,
 )
+from vit_jax.checkpoints.config_files import OURS, PROCESSOR, read_config
 from vit_jax.checkpoints.headers import Header
 from vit_jax.checkpoints.mapping import Shape, Table
 from vit_jax.checkpoints.torch_rows import check_head_width
@@ -39,7 +38,6 @@ logger = logging.getLogger("vit_jax")
 Config = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 STATISTICS = "batch_stats/"  # before the names of running statistics, in files of our own
-OURS = "vit_jax"  # in a config.json that we wrote: what its format has no words for
 _NAMED = 5  # names of arrays shown in an error
 
 
@@ -151,7 +149,7 @@ def open_weights(
     if config is None:
         config = read_config(Path(path))
     if processor is None:
-        processor = read_config(Path(path), "preprocessor_config.json")
+        processor = read_config(Path(path), PROCESSOR)
     with making_sense(str(path)):
         layout = layout_of(headers, str(path), config, processor, hints or {})
         layout = _with_ours(layout, config.get(OURS) or {})
@@ -230,24 +228,6 @@ def holds_weights(path: Path) -> bool:
     prefixes = big_vision.prefix_of(names), official.prefix_of(names), lit.prefix_of(names)
     torch = (timm, timm_mixer, transformers)
     return prefixes != (None, None, None) or any(one.recognises(names) for one in torch)
-
-
-def read_config(path: Path, name: str = "config.json") -> dict[str, Any]:
-    """Returns what a JSON file says that is inside the weights, beside them or in their folder.
-
-    `write_weights` puts it inside a file that stands alone; {} where there is none.
-    """
-    inside = read_metadata(path).get(name) if path.is_file() else None
-    file = (path if path.is_dir() else path.parent) / name
-    if inside is None and not file.is_file():
-        return {}
-    try:
-        config = json.loads(inside or file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not readable as JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file}: is no JSON object; it must hold the fields of a model")
-    return config
 
 
 def _with_ours(layout: Layout, ours: Config) -> Layout:

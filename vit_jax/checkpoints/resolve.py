@@ -9,8 +9,9 @@ from typing import Any
 from vit_jax import timm_names
 from vit_jax.checkpoints import hub
 from vit_jax.checkpoints.catalogue import Published, list_published, published
+from vit_jax.checkpoints.config_files import CONFIG, CONFIGS, PROCESSOR, read_config
 from vit_jax.checkpoints.download import fetch
-from vit_jax.checkpoints.formats import holds_weights, read_config
+from vit_jax.checkpoints.formats import holds_weights
 from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE
 from vit_jax.checkpoints.locations import REMOTE, cached_name, scheme
 from vit_jax.checkpoints.released_lit import released
@@ -19,7 +20,6 @@ from vit_jax.runtime import cache
 
 logger = logging.getLogger("vit_jax")
 
-CONFIG, PROCESSOR = CONFIGS = ("config.json", "preprocessor_config.json")
 _ENDINGS = (".npz", ".safetensors")
 _SHOWN = 5  # files named in an error
 

@@ -11,11 +11,10 @@ import numpy as np
 from vit_jax.checkpoints import big_vision, mapping, official, timm, transformers
 from vit_jax.checkpoints.arrays import write_npz, write_safetensors
 from vit_jax.checkpoints.atomic import replacing
-from vit_jax.checkpoints.formats import OURS
+from vit_jax.checkpoints.config_files import CONFIG, CONFIGS, OURS, PROCESSOR
 from vit_jax.checkpoints.kinds import check_format
 from vit_jax.checkpoints.mapping import Table
 from vit_jax.checkpoints.npz import MAX_NOTES, bytes_of_notes
-from vit_jax.checkpoints.resolve import CONFIGS
 from vit_jax.checkpoints.timm_config import EPSILON, timm_config
 from vit_jax.checkpoints.transformers_config import (
     prefix,
@@ -69,14 +68,14 @@ def configs(
     if to == timm.NAME:
         ours["fields"] = {"transformer": {"epsilon": _epsilon(fields)}}
         config = timm_config(fields, size, preprocess, class_names)
-        return {"config.json": {**config, OURS: ours}}
+        return {CONFIG: {**config, OURS: ours}}
     if to == transformers.NAME:
         config = transformers_config(fields, size, class_names)
         processor = preprocessor_config(preprocess)
-        return {"config.json": {**config, OURS: ours}, "preprocessor_config.json": processor}
+        return {CONFIG: {**config, OURS: ours}, PROCESSOR: processor}
     kept = {name: value for name, value in fields.items() if name not in _NOT_OF_WEIGHTS}
     names = None if class_names is None else list(class_names)
-    return {"config.json": {OURS: {**ours, "fields": _as_json(kept), "class_names": names}}}
+    return {CONFIG: {OURS: {**ours, "fields": _as_json(kept), "class_names": names}}}
 
 
 def write_weights(

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax.data.decoding import TO_JPEG, UNREAD
 from vit_jax.data.flat_split import flat_labels
-from vit_jax.data.folder_index import FolderIndex, index_folder
+from vit_jax.data.folder_index import HEIF, FolderIndex, index_folder
 from vit_jax.data.held_out import share_of_class
 from vit_jax.data.sources import FilePaths, FileSource
 from vit_jax.errors import DataError, nearest
@@ -122,17 +121,25 @@ def _check_any(place: Path, files: Mapping[str, list[str]]) -> None:
 def _joined(index: FolderIndex, files: Mapping[str, list[str]]) -> FileSource:
     counts = [len(paths) for paths in files.values()]
     images = [path for paths in files.values() for path in paths]
-    unread = [path for path in images if path.lower().endswith(UNREAD)]
-    if unread:
-        logger.warning(
-            "%s: %d of %d images (%s …) are HEIC or AVIF, which Pillow does not read here; %s",
-            *(index.root, len(unread), len(images), unread[0], TO_JPEG),
-        )
+    if heif := [path for path in images if path.lower().endswith(HEIF)]:
+        _warn_of_unread(index.root, heif, len(images))
     return FileSource(
         FilePaths(index.root, images),
         np.repeat(np.arange(len(counts), dtype=np.int32), counts),
         tuple(files),
     )
+
+
+def _warn_of_unread(root: Path, heif: Sequence[str], count: int) -> None:
+    # Decoding takes long to import, for which a wrong name of a folder would have to wait.
+    from vit_jax.data.decoding import TO_JPEG, UNREAD
+
+    unread = [path for path in heif if path.lower().endswith(UNREAD)]
+    if unread:
+        logger.warning(
+            "%s: %d of %d images (%s …) are HEIC or AVIF, which Pillow does not read here; %s",
+            *(root, len(unread), count, unread[0], TO_JPEG),
+        )
 
 
 def _nearest_folder(root: Path) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 from vit_jax.errors import DataError
 from vit_jax.runtime import cache
 
+HEIF = (".avif", ".heic", ".heif")  # read or not: a class of them must not vanish unsaid
 EXTENSIONS = frozenset(
     {
         *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"),
-        *(".avif", ".heic", ".heif"),  # read or not: a class of them must not vanish unsaid
+        *HEIF,
     }
 )
 # What often lies between images, and need not be opened to see that it is none.
