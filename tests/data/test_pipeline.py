@@ -117,6 +117,7 @@ def test_memory_and_files_give_the_same_batches(same):
 
 def test_images_in_memory_stay_on_the_device_if_they_may_take_so_much(same, monkeypatch):
     held = hold(same, 10**6)
+    assert isinstance(held, ArraySource)
     size = held.images.nbytes
     within, above = (pictures.feed(held, resident_limit=limit) for limit in (size, size - 1))
     assert (within.resident_bytes, above.resident_bytes) == (size, 0)
