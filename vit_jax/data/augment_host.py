@@ -16,6 +16,7 @@ from vit_jax.data.randaugment import randaugment
 ASPECT = (3 / 4, 4 / 3)  # width over height of a random crop
 ATTEMPTS = 10
 BOX_NUMBERS = 2 * ATTEMPTS + 2
+_LOG_ASPECT = math.log(ASPECT[0]), math.log(ASPECT[1])
 
 # Streams of random numbers. 0 orders the epochs, 3 and 4 the classes (`balanced`).
 CROP, ALTER, CAPTION = 1, 2, 5
@@ -99,7 +100,7 @@ def _torchvision_size(
 ) -> tuple[float, float] | None:
     """Returns (width, height) of a box by two numbers from 0 to 1, or None if it does not fit."""
     target = (area[0] + first * (area[1] - area[0])) * size[0] * size[1]
-    lowest, highest = math.log(ASPECT[0]), math.log(ASPECT[1])
+    lowest, highest = _LOG_ASPECT
     aspect = math.exp(lowest + second * (highest - lowest))
     width, height = math.sqrt(target * aspect), math.sqrt(target / aspect)
     return (width, height) if width <= size[0] and height <= size[1] else None

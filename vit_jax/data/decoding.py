@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError, features
 
-from vit_jax.data.folder_index import is_heif
+from vit_jax.data.folder_index import HEIF, is_heif
 from vit_jax.data.jpeg import open_jpeg
 from vit_jax.data.orientation import turn_of
 from vit_jax.data.ppm import open_ppm
@@ -32,7 +32,7 @@ FORMATS = (
     *("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"),
     *(("AVIF",) if _READS_AVIF else ()),
 )
-UNREAD = (".heic", ".heif") if _READS_AVIF else (".avif", ".heic", ".heif")
+UNREAD = tuple(ending for ending in HEIF if not (_READS_AVIF and ending == ".avif"))
 TO_JPEG = "convert them to JPEG, or take them out"
 # What a header may claim before its image is unpacked: 0.4 GB as RGB. Pillow has its own limit,
 # a third higher, but any program may take it off, and many do.

@@ -24,8 +24,6 @@ _PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 # What becomes of interpolated pixels, which sums in float32 leave a hair below a whole grey level.
 _HAIR = 1e-3
 _ROUNDINGS = {"nearest": np.rint, "down": lambda pixels: np.floor(pixels + _HAIR)}
-
-
 _LONGEST = 16_384  # pixels of a side that a file may ask for; images have fewer
 
 
