@@ -16,6 +16,7 @@ from vit_jax.models.kernels import (
     fused_attention,
     weighted_sum,
 )
+from vit_jax.models.products import dense
 
 
 def head_width(width: int, num_heads: int) -> int:
@@ -61,6 +62,29 @@ class HeadProjection(nn.Module):
         if not self.use_bias:
             return kernel, jnp.zeros(heads)
         return kernel, jnp.asarray(self.param("bias", nn.initializers.zeros, heads))
+
+
+class OutProjection(nn.Module):
+    """From what the heads found back to tokens.
+
+    Parameters: `kernel` (h, c, features), Xavier-uniform as a matrix (h c) × features, and `bias`.
+    """
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h c"]) -> Float[Array, "n d"]:
+        """Returns d = `features` values for every token, whatever number of heads it has."""
+
+        def as_matrix(key: Array, shape: tuple[int, ...]) -> Array:
+            init = nn.initializers.xavier_uniform()
+            return init(key, (math.prod(shape[:-1]), shape[-1])).reshape(shape)
+
+        kernel = jnp.asarray(self.param("kernel", as_matrix, (*x.shape[1:], self.features)))
+        bias = jnp.asarray(self.param("bias", nn.initializers.zeros, (self.features,)))
+        tokens = x.reshape(x.shape[0], -1).astype(self.dtype)
+        return dense(tokens, kernel.reshape(-1, self.features), bias)
 
 
 class MultiHeadDotProductAttention(nn.Module):
@@ -126,14 +150,8 @@ class MultiHeadDotProductAttention(nn.Module):
                     f"{mixed.shape[2]} heads"
                 )
             mixed = mixed * head_mask.astype(mixed.dtype)[None, None, :, None]
-        out = nn.DenseGeneral(
-            width,
-            axis=(-2, -1),
-            kernel_init=nn.initializers.xavier_uniform(),
-            dtype=self.dtype,
-            name="out",
-        )
-        y = out(mixed.reshape(-1, *mixed.shape[2:])).reshape(x.shape)  # 2-D: see MlpBlock
+        out = OutProjection(width, self.dtype, name="out")
+        y = out(mixed.reshape(-1, *mixed.shape[2:])).reshape(x.shape)  # b n h c -> b n d
         return (y, weights) if return_weights else y
 
     def _project(self, x: Array) -> tuple[Array, ...]:
@@ -147,13 +165,13 @@ class MultiHeadDotProductAttention(nn.Module):
             ),
             strict=True,
         )
-        tokens = x.reshape(b * n, width).astype(self.dtype)  # 2-D: see MlpBlock
+        tokens = x.reshape(b * n, width).astype(self.dtype)
         if self.merged_qkv:  # head by head, so that heads that devices share stay where they are
             kernel, bias = (jnp.stack(parts, axis=-2) for parts in (kernels, biases))
-            merged = _dense(tokens, kernel, bias).reshape(b, n, *bias.shape)
+            merged = _to_heads(tokens, kernel, bias).reshape(b, n, *bias.shape)
             return tuple(merged[:, :, :, i] for i in range(3))
         return tuple(
-            _dense(tokens, kernel, bias).reshape(b, n, *bias.shape)
+            _to_heads(tokens, kernel, bias).reshape(b, n, *bias.shape)
             for kernel, bias in zip(kernels, biases, strict=True)
         )
 
@@ -170,7 +188,6 @@ class MultiHeadDotProductAttention(nn.Module):
         return weighted_sum(kept, value), weights if return_weights else None
 
 
-def _dense(x: Float[Array, "n d"], kernel: Float[Array, "d ..."], bias: Array) -> Array:
+def _to_heads(x: Float[Array, "n d"], kernel: Float[Array, "d ..."], bias: Array) -> Array:
     """n d -> n (…): one matrix product, in the dtype of `x`."""
-    matrix = kernel.reshape(kernel.shape[0], -1).astype(x.dtype)
-    return x @ matrix + bias.reshape(1, -1).astype(x.dtype)
+    return dense(x, kernel.reshape(kernel.shape[0], -1), bias.reshape(-1))

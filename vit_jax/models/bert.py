@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.attention import head_width
 from vit_jax.models.kernels import attention_weights, weighted_sum
+from vit_jax.models.mlp import ACTIVATIONS
+from vit_jax.models.products import Dense
 from vit_jax.models.stems import Fields
 
 # arXiv:1810.04805, section 3; the vocabulary is that of the lower-case models.
@@ -108,7 +110,7 @@ class BertAttention(nn.Module):
         """
         heads = (self.num_heads, head_width(x.shape[-1], self.num_heads))
         query, key, value = (
-            nn.Dense(x.shape[-1], kernel_init=_INIT, dtype=self.dtype, name=name)(x).reshape(
+            Dense(x.shape[-1], kernel_init=_INIT, dtype=self.dtype, name=name)(x).reshape(
                 *x.shape[:2], *heads
             )
             for name in ("query", "key", "value")
@@ -136,7 +138,7 @@ class BertAttentionBlock(nn.Module):
         attention = BertAttention(
             self.num_heads, self.dropout_rate, self.dtype, name="attention_layer"
         )
-        dense = nn.Dense(x.shape[-1], kernel_init=_INIT, dtype=self.dtype, name="dense_layer")
+        dense = Dense(x.shape[-1], kernel_init=_INIT, dtype=self.dtype, name="dense_layer")
         y = nn.Dropout(self.dropout_rate, deterministic=not train)(dense(attention(x, seen, train)))
         return nn.LayerNorm(EPSILON, dtype=self.dtype, name="layer_norm")(x + y)
 
@@ -150,8 +152,8 @@ class BertWiden(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n m"]:
         """Returns mlp_dim values for each token."""
-        dense = nn.Dense(self.mlp_dim, kernel_init=_INIT, dtype=self.dtype, name="dense_layer")
-        return nn.gelu(dense(x))  # in its tanh form, as the released weights want
+        dense = Dense(self.mlp_dim, kernel_init=_INIT, dtype=self.dtype, name="dense_layer")
+        return ACTIVATIONS["gelu_tanh"](dense(x))  # as the released weights want
 
 
 class BertMlpBlock(nn.Module):
@@ -168,7 +170,7 @@ class BertMlpBlock(nn.Module):
     def __call__(self, x: Float[Array, "b n d"], train: bool = False) -> Float[Array, "b n d"]:
         """Returns an array of the shape of `x`."""
         widen = BertWiden(self.mlp_dim, self.dtype, name="mlp")
-        dense = nn.Dense(x.shape[-1], kernel_init=_INIT, dtype=self.dtype, name="dense_layer")
+        dense = Dense(x.shape[-1], kernel_init=_INIT, dtype=self.dtype, name="dense_layer")
         y = nn.Dropout(self.dropout_rate, deterministic=not train)(dense(widen(x)))
         return nn.LayerNorm(EPSILON, dtype=self.dtype, name="layer_norm")(x + y)
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vit_jax.models.products import dense
+
 
 def training_convolution(*, train: bool) -> Callable[..., Array] | None:
     """Returns what `nn.Conv(conv_general_dilated=…)` is to compute by; None for XLA's own."""
@@ -53,8 +55,10 @@ def conv_by_products(
         [_every(x, 2, j, columns, across) for j in range(kernel_columns)], axis=-1
     )
     products = (
-        _every(side_by_side, 1, i, rows, down).reshape(-1, kernel_columns * channels)
-        @ kernel[i].reshape(-1, features)
+        dense(
+            _every(side_by_side, 1, i, rows, down).reshape(-1, kernel_columns * channels),
+            kernel[i].reshape(-1, features),
+        )
         for i in range(kernel_rows)
     )
     return functools.reduce(jnp.add, products).reshape(len(x), rows, columns, features)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vit_jax.errors import ConfigError, nearest
+from vit_jax.models.products import inner_products, product
 from vit_jax.runtime import gpu
 
 KERNELS = ("auto", "xla", "cudnn")
@@ -26,7 +27,7 @@ def attention_weights(
     # Heads first, then plain matrix products: on a CPU a quarter faster, backward pass included,
     # than products over the layout b n h c, jax.nn.dot_product_attention among them.
     scaled = (query * query.shape[-1] ** -0.5).transpose(0, 2, 1, 3)
-    logits = jnp.matmul(scaled, key.transpose(0, 2, 3, 1), preferred_element_type=jnp.float32)
+    logits = inner_products(scaled, key.transpose(0, 2, 1, 3))
     if seen is not None:  # finite, so that a row without any key is no NaN
         logits = jnp.where(seen[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(logits, axis=-1)
@@ -36,7 +37,7 @@ def weighted_sum(
     weights: Float[Array, "b h n m"], value: Float[Array, "b m h c"]
 ) -> Float[Array, "b n h c"]:
     """Returns, for each query and head, the sum of the values times their weights."""
-    mixed = weights.astype(value.dtype) @ value.transpose(0, 2, 1, 3)
+    mixed = product(weights.astype(value.dtype), value.transpose(0, 2, 1, 3))
     return mixed.transpose(0, 2, 1, 3)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.models.attention import head_width
 from vit_jax.models.mlp import MlpBlock
+from vit_jax.models.products import Dense
 
 # The official classifiers, each as (pool, class token in front of the others).
 CLASSIFIERS = {
@@ -40,7 +41,7 @@ class SequencePool(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b d"]:
         """Returns one vector for each image."""
         near_zero = nn.initializers.normal(stddev=0.02)
-        score = nn.Dense(1, kernel_init=near_zero, dtype=self.dtype, name="attention_pool")
+        score = Dense(1, kernel_init=near_zero, dtype=self.dtype, name="attention_pool")
         weights = jax.nn.softmax(score(x).astype(jnp.float32), axis=1)  # b n 1
         return (weights.astype(x.dtype) * x).sum(axis=1)
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.models.batchnorm import BatchNorm
 from vit_jax.models.convolution import training_convolution
+from vit_jax.models.products import Dense, dense
 
 Fields = Any  # a mapping: dict, flax FrozenDict or ml_collections ConfigDict
 
@@ -62,13 +63,13 @@ class PatchEmbed(nn.Module):
     def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b gh gw d"]:
         """Returns the grid of embeddings; `DataError` if an image is smaller than one patch."""
         shape = (*self.patch_size, images.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = jnp.asarray(self.param("kernel", nn.initializers.lecun_normal(), shape))
+        bias = jnp.asarray(self.param("bias", nn.initializers.zeros, (self.features,)))
 
         patches = cut_patches(images.astype(self.dtype), self.patch_size)
         b, gh, gw, size = patches.shape
-        matrix = kernel.reshape(size, self.features).astype(self.dtype)
-        embedded = patches.reshape(b * gh * gw, size) @ matrix + bias.astype(self.dtype)[None]
+        matrix = kernel.reshape(size, self.features)
+        embedded = dense(patches.reshape(b * gh * gw, size), matrix, bias)
         return embedded.reshape(b, gh, gw, self.features)
 
 
@@ -106,4 +107,4 @@ class ConvStem(nn.Module):
             )
             norm = BatchNorm(dtype=self.dtype, name=f"norm_{i}")
             x = nn.relu(norm(conv(x), train=train))
-        return nn.Dense(self.hidden_size, use_bias=False, dtype=self.dtype, name="embedding")(x)
+        return Dense(self.hidden_size, use_bias=False, dtype=self.dtype, name="embedding")(x)

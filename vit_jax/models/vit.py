@@ -14,6 +14,7 @@ from vit_jax.models.compact import ConvTokenizer
 from vit_jax.models.encoder import Encoder, Look
 from vit_jax.models.pooling import CLASSIFIERS, POOLS, MAPHead, SequencePool
 from vit_jax.models.posemb import Positions, TokenLayout
+from vit_jax.models.products import Dense
 from vit_jax.models.resnet import ResNet
 from vit_jax.models.stems import ConvStem, Fields, PatchEmbed, patch_size
 
@@ -129,7 +130,7 @@ class VisionTransformer(nn.Module):
         if self.pool_norm:
             x = nn.LayerNorm(self._epsilon(), dtype=self.dtype, name="pool_norm")(x)
         if self.representation_size is not None:
-            x = nn.Dense(self.representation_size, dtype=self.dtype, name="pre_logits")(x)
+            x = Dense(self.representation_size, dtype=self.dtype, name="pre_logits")(x)
             x = nn.tanh(x)
         seen["pre_logits"] = x
         logits = self._logits(x, pool) if self.num_classes else x
