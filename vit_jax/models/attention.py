@@ -1,6 +1,5 @@
 """Multi-head self-attention with the official parameters: query, key, value, out."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -53,12 +52,9 @@ class HeadProjection(nn.Module):
             if stored[::2] == (width, self.head_width) and stored[1] < self.num_heads:
                 heads = stored[1:]
 
-        def as_matrix(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-            init = nn.initializers.xavier_uniform()
-            return init(key, (shape[0], math.prod(shape[1:])), dtype).reshape(shape)
-
+        init = nn.initializers.xavier_uniform(in_axis=0, out_axis=(1, 2))
         # As arrays: parameters may come as NumPy's.
-        kernel = jnp.asarray(self.param("kernel", as_matrix, (width, *heads)))
+        kernel = jnp.asarray(self.param("kernel", init, (width, *heads)))
         if not self.use_bias:
             return kernel, jnp.zeros(heads)
         return kernel, jnp.asarray(self.param("bias", nn.initializers.zeros, heads))
@@ -76,12 +72,8 @@ class OutProjection(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h c"]) -> Float[Array, "n d"]:
         """Returns d = `features` values for every token, whatever number of heads it has."""
-
-        def as_matrix(key: Array, shape: tuple[int, ...]) -> Array:
-            init = nn.initializers.xavier_uniform()
-            return init(key, (math.prod(shape[:-1]), shape[-1])).reshape(shape)
-
-        kernel = jnp.asarray(self.param("kernel", as_matrix, (*x.shape[1:], self.features)))
+        init = nn.initializers.xavier_uniform(in_axis=(0, 1), out_axis=2)
+        kernel = jnp.asarray(self.param("kernel", init, (*x.shape[1:], self.features)))
         bias = jnp.asarray(self.param("bias", nn.initializers.zeros, (self.features,)))
         tokens = x.reshape(x.shape[0], -1).astype(self.dtype)
         return dense(tokens, kernel.reshape(-1, self.features), bias)
