@@ -176,6 +176,11 @@ def test_bytes_kept_for_the_backward_pass_are_those_of_the_known_sum():
     plain = kept_by_layers(shapes, 2, plain_attention=True)
     more = kept_bytes(plain, 1, None) - kept_bytes(kept, 1, None)
     assert more == 12 * 12 * tokens**2 * (4 + 2)
+    exact, fused = (
+        kept_bytes(kept_by_layers(shapes, 4, plain_attention=plain), 1, None)
+        for plain in (True, False)
+    )
+    assert exact - fused == 12 * 12 * tokens**2 * 4
     # Split in two: heads and columns are, what goes in and comes out is not.
     assert kept_bytes(blocks, 2, None) == 12 * (4 + 12 / 2) * tokens * width * 2
     once = kept_bytes(blocks, 1, "nothing_saveable")

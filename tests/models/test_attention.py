@@ -57,6 +57,24 @@ def test_weights_are_float32_probabilities():
     np.testing.assert_allclose(weights.sum(-1), np.ones((B, HEADS, N)), atol=1e-6)
 
 
+def test_softmax_keeps_nothing_but_the_weights_for_its_derivative():
+    query, key = (jax.random.normal(jax.random.key(i), (B, N, HEADS, 4)) for i in (0, 1))
+
+    def plain(query, key):
+        logits = jnp.einsum("bnhc,bmhc->bhnm", query, key) / 2
+        return jax.nn.softmax(logits)
+
+    _, backward = jax.vjp(attention_weights, query, key)
+    kept = [leaf for leaf in jax.tree.leaves(backward) if leaf.shape == (B, HEADS, N, N)]
+    assert len(kept) == 1
+    given = jax.random.normal(jax.random.key(2), (B, HEADS, N, N))
+    for got, want in zip(backward(given), jax.vjp(plain, query, key)[1](given), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-6)
+    ones = (jnp.ones_like(query), jnp.zeros_like(key))
+    _, got = jax.jvp(attention_weights, (query, key), ones)
+    np.testing.assert_allclose(got, jax.jvp(plain, (query, key), ones)[1], atol=1e-6)
+
+
 def test_dropout_drops_single_weights_of_single_heads():
     """With 0/1 values and heads read apart, the outputs are sums of the weights that were kept."""
     layer = models.MultiHeadDotProductAttention(num_heads=N, dropout_rate=0.5)

@@ -30,7 +30,23 @@ def attention_weights(
     logits = inner_products(scaled, key.transpose(0, 2, 1, 3))
     if seen is not None:  # finite, so that a row without any key is no NaN
         logits = jnp.where(seen[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
+    return _softmax(logits)
+
+
+@jax.custom_jvp
+def _softmax(logits: Float[Array, "*b m"]) -> Float[Array, "*b m"]:
+    """The softmax of the last axis, whose derivative needs nothing but its result.
+
+    That of `jax.nn.softmax` keeps the exponentials too, another array of n · m for every head.
+    """
     return jax.nn.softmax(logits, axis=-1)
+
+
+@_softmax.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    weights = _softmax(*primals)
+    of_all = (weights * tangents[0]).sum(axis=-1, keepdims=True)
+    return weights, weights * (tangents[0] - of_all)
 
 
 def weighted_sum(

@@ -15,7 +15,7 @@ from vit_jax.mesh import tensor_axis
 from vit_jax.models.summary import Shape, Shapes, rows_of
 
 _BLOCK = re.compile(r".*?(encoderblock|MixerBlock)_\d+")
-_LOGITS_BYTES = 4  # softmax is float32
+_SOFTMAX_BYTES = 4  # it is float32 always
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,9 @@ def _of_kernel(
 def _weights(module: str, shape: Shape, outputs: Mapping[str, Any], itemsize: int) -> Kept:
     queries = rows_of(module, shape, outputs)
     keys = rows_of(module.removesuffix("query") + "key", shape, outputs)
-    size = (_LOGITS_BYTES + itemsize) * queries * keys * shape[1]
+    # In lower precision the product with the values has a rounded copy.
+    itemsizes = _SOFTMAX_BYTES + (itemsize if itemsize < _SOFTMAX_BYTES else 0)
+    size = itemsizes * queries * keys * shape[1]
     return Kept(block_of(module), size, split=True, product="batched")
 
 
