@@ -121,3 +121,15 @@ def test_leaves_are_named_and_nan_is_text(tmp_path):
     told = json.loads(dump.read_text())
     assert told["nonfinite_gradients"] == ["b/bias"]
     assert (told["loss"], told["grad_norm"], told["examples"]) == ("nan", "inf", [7, 9])
+
+
+def test_what_is_wrong_is_named():
+    guard = NonFiniteGuard("stop", 10, 3, ["b/bias"], lambda step: [])
+    fine = {"loss": 1.0, "grad_norm": 1.0, "learning_rate": 0.1}
+    for changes, says in (
+        ({"loss": math.nan}, "loss=nan is not finite"),
+        ({"learning_rate": 2e9}, r"learning_rate=2e\+09 is above 1e\+09, where parameters may over"),
+        ({}, "batch statistics"),
+    ):
+        with pytest.raises(NonFiniteError, match=f"^step 4: .*{says}"):
+            guard(4, {**fine, **changes, KEPT: False, FINITE_LEAVES: np.array([True])})

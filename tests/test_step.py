@@ -18,6 +18,7 @@ from vit_jax.mesh import batch_sharding, make_mesh, state_sharding
 from vit_jax.models import VisionTransformer
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.records import metrics
+from vit_jax.settings.rules import LARGEST_RATE
 from vit_jax.state import TrainState, initial_state
 from vit_jax.step import StepSettings, compiled, first_inputs, make_train_step
 
@@ -184,13 +185,13 @@ def test_a_loss_that_is_not_finite_leaves_the_state_as_it_was():
         ]
 
 
-@pytest.mark.parametrize("what", ["parameters", "batch statistics"])
+@pytest.mark.parametrize("what", [np.inf, np.nan, 2e9, "batch statistics"])
 def test_a_result_that_is_not_finite_is_not_kept_though_the_loss_is(what):
     model, optimizer, schedule = _parts(fields={**FIELDS, "stem": "conv"})
-    if what == "parameters":
-        optimizer = optax.chain(optimizer, optax.scale(jnp.inf))
     state = initial_state(model, optimizer, (32, 32), 0)
-    if what == "batch statistics":  # the variance overflows, and what it divides is 0
+    if what != "batch statistics":
+        schedule = optax.constant_schedule(what)
+    else:  # the variance overflows, and what it divides is 0
         params = trees.map_with_path(
             lambda path, x: x * 1e30 if path == "stem/conv_0/kernel" else x, state.params
         )
@@ -203,6 +204,32 @@ def test_a_result_that_is_not_finite_is_not_kept_though_the_loss_is(what):
     assert (
         trees.difference((after.params, after.batch_stats), (state.params, state.batch_stats)) == []
     )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion", "lamb"])
+def test_no_update_overflows_within_the_limits_of_gradient_and_rate(optimizer):
+    """So what `_finite` looks at before an update is all there is to look at."""
+    settings = default_config()
+    settings.update({"optimizer": optimizer, "grad_norm_clip": 0.0, "weight_decay": LARGEST_RATE})
+    update = make_optimizer(settings, optax.constant_schedule(LARGEST_RATE)).update
+    params = {"layer": {"kernel": jnp.array([1e18, -1e18, 0.0, 1e-30])}}
+    state = make_optimizer(settings, optax.constant_schedule(1.0)).init(params)
+    for number in (1.3e19, 1e-30, 1.3e19, 1.3e19):
+        grads = {"layer": {"kernel": jnp.array([number, -number, 1e-38, 0.0])}}
+        assert jnp.isfinite(optax.tree.norm(grads))
+        updates, state = update(grads, state, params)
+        after = optax.apply_updates(params, updates)
+        assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((after, state)))
+
+
+def test_a_gpu_chooses_the_state_that_a_cpu_branches_to(monkeypatch):
+    branched, found = _train(dataclasses.replace(SETTINGS, ema_decay=0.5))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    chosen, measured = _train(dataclasses.replace(SETTINGS, ema_decay=0.5))
+    golden.assert_close_to_largest(chosen.params, branched.params, 1e-6)
+    golden.assert_close_to_largest(chosen.ema, branched.ema, 1e-6)
+    assert measured == [pytest.approx(one, rel=1e-6) for one in found]
+    test_a_loss_that_is_not_finite_leaves_the_state_as_it_was()
 
 
 def test_average_of_the_parameters_follows_its_rule():

@@ -1,4 +1,4 @@
-"""Steps whose loss, gradient or result is not finite: never kept; the run stops, or counts them."""
+"""Steps that lead to what is not finite: never kept; the run stops, or counts them."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.errors import NonFiniteError
+from vit_jax.settings.rules import LARGEST_RATE
 
 # What a guarded step measures for the guard alone.
 KEPT, FINITE_LEAVES = "kept", "finite_leaves"
@@ -119,9 +120,9 @@ def _reason(measured: Mapping[str, Any]) -> str:
     ]
     if bad:
         return f"{', '.join(bad)} is not finite"
-    return (
-        "loss and gradient are finite, but the parameters or batch statistics they lead to are not"
-    )
+    if (rate := float(measured.get("learning_rate", 0))) > LARGEST_RATE:
+        return f"learning_rate={rate:g} is above {LARGEST_RATE:g}, where parameters may overflow"
+    return "loss and gradient are finite, but the batch statistics they lead to are not"
 
 
 def _as_json(number: Any) -> float | str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from vit_jax.mesh import batch_sharding, replicated, state_sharding, with_split_
 from vit_jax.models.batchnorm import by_running_statistics
 from vit_jax.records import metrics
 from vit_jax.runtime import gpu
+from vit_jax.settings.rules import LARGEST_RATE
 from vit_jax.state import TrainState, parted
 
 Batch = dict[str, jax.Array]
@@ -64,8 +66,8 @@ def make_train_step(
 
     Its batch has `image` (b, h, w, 3) uint8, `label`, `epoch` and `index` (b,). Its metrics are
     the `loss` (nats), `accuracy`, `grad_norm` (before clipping) and `learning_rate` of the step. If
-    loss, gradient or the new state are not finite, the state comes back as it was but for its step
-    and that of the schedule.
+    loss, gradient or batch statistics are not finite, or the rate is beyond all measure, the state
+    comes back as it was but for its step and that of the schedule.
     """
 
     learned = objective or classification(model, settings)
@@ -101,10 +103,13 @@ def make_train_step(
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
-        new = _updated(optimizer, state.replace(params=trained), grads, stats, settings.ema_decay)
-        finite = _finite(measured["loss"], measured["grad_norm"], new)
-        new = new.replace(params={**locked, **new.params})
-        after = _kept(finite, new, state).replace(step=state.step + 1)
+        finite = _finite(measured, stats)
+
+        def updated(old: TrainState) -> TrainState:
+            return _updated(optimizer, old, grads, stats, settings.ema_decay)
+
+        after = _where(finite, updated, state.replace(params=trained))
+        after = after.replace(params={**locked, **after.params}, step=state.step + 1)
         if settings.guarded:
             leaves = jnp.stack([jnp.isfinite(optax.tree.norm(g)) for g in jax.tree.leaves(grads)])
             measured |= {nonfinite.KEPT: finite, nonfinite.FINITE_LEAVES: leaves}
@@ -113,33 +118,40 @@ def make_train_step(
     return step
 
 
-def _finite(loss: Array, grad_norm: Array, new: TrainState) -> Array:
-    """Returns whether a step may be kept.
+def _finite(measured: Metrics, batch_stats: trees.Tree) -> Array:
+    """Returns whether a step's update can be made, and leads to finite values alone.
 
-    Where the norm is finite, so is every gradient and its square; moments and the average are means
-    or short sums of finite numbers. What is left to look at is what a huge learning rate makes of
-    the parameters, and statistics that overflow where the normalised activations do not. (A sum of
-    zeros and NaNs takes a quarter of the time of asking each number.)
+    This is known before the update, so that it can take the memory of the old state. Where the norm
+    is finite, no gradient is above 2e19, the root of the largest float32; moments and the average
+    are means or short sums of such numbers. So parameters could overflow by the rate alone. (A sum
+    of zeros and NaNs takes a quarter of the time of asking each number.)
     """
-    leaves = jax.tree.leaves((new.params, new.batch_stats))
     good = [
-        jnp.isfinite(loss),
-        jnp.isfinite(grad_norm),
-        *(jnp.isfinite((x * 0).sum()) for x in leaves),
+        jnp.isfinite(measured["loss"]),
+        jnp.isfinite(measured["grad_norm"]),
+        measured["learning_rate"] <= LARGEST_RATE,  # NaN is not
+        *(jnp.isfinite((x * 0).sum()) for x in jax.tree.leaves(batch_stats)),
     ]
     return jnp.stack(good).all()
 
 
-def _kept(finite: Array, new: TrainState, old: TrainState) -> TrainState:
-    """Returns the new state or the old one; the schedule counts steps that were not kept, too."""
+def _where(finite: Array, update: Callable[[TrainState], TrainState], old: TrainState) -> TrainState:
+    """Returns the updated state or the old one; the schedule counts steps that were not kept, too."""
 
     def is_schedule(node: Any) -> bool:
         return isinstance(node, optax.ScaleByScheduleState)
 
-    def choose(after: Any, before: Any) -> Any:
-        return after if is_schedule(after) else jnp.where(finite, after, before)
+    def counted(node: Any) -> Any:
+        return node._replace(count=optax.safe_increment(node.count)) if is_schedule(node) else node
 
-    return jax.tree.map(choose, new, old, is_leaf=is_schedule)
+    def keep(old: TrainState) -> TrainState:
+        return jax.tree.map(counted, old, is_leaf=is_schedule)
+
+    # On a CPU a branch is faster than choosing numbers, and holds no second state. On a GPU its
+    # host would wait for the answer, and the choice is part of the kernels of the update.
+    if jax.default_backend() == "cpu":
+        return jax.lax.cond(finite, update, keep, old)
+    return jax.tree.map(partial(jnp.where, finite), update(old), keep(old))
 
 
 def compiled(

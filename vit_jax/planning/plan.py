@@ -189,11 +189,7 @@ def _memory(
     work: Work,
     locked: tuple[str, ...],
 ) -> dict[str, float | int]:
-    """Returns {what: bytes on a device} where they peak.
-
-    That is at the start of the backward pass; or in the update, which holds the old state until it
-    knows that the new one is finite.
-    """
+    """Returns {what: bytes on a device} where they peak: at the start of the backward pass."""
     parameters, trained = (device_bytes(x) for x in (state.params, parted(state.params, locked)[0]))
     images = work.images / work.parts / batch_shards(mesh)
     encoder = config.model.transformer
@@ -210,9 +206,7 @@ def _memory(
         "gathered parameters": _gathered(state, mesh, work),
         "activations": images * kept_bytes(kept, mesh.shape["tensor"], encoder.remat),
     }
-    new = trained + state_bytes["optimiser"] + state_bytes["average of parameters"]
-    more = max(0, new - sum(backward.values()))
-    return {**state_bytes, **backward, "more in the update": more, "images": images * pixels}
+    return {**state_bytes, **backward, "images": images * pixels}
 
 
 def _plain_attention(config: Config, model: Model, accelerator: Accelerator) -> bool:

@@ -36,8 +36,13 @@ def any_of(*choices: str) -> Rule:
     )
 
 
+# A step whose rate is above it is not kept: the update might overflow the parameters.
+LARGEST_RATE = 1e9
+
 POSITIVE = Rule(lambda value: value > 0, "must be positive")
 NOT_NEGATIVE = Rule(lambda value: value >= 0, "must not be negative")
+RATE = Rule(lambda value: 0 < value <= LARGEST_RATE, "must be positive and at most 1e9")
+DECAY = Rule(lambda value: 0 <= value <= LARGEST_RATE, "must be from 0 to 1e9")
 BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be at least 0 and below 1")
 SHARE = Rule(lambda value: 0 <= value <= 1, "must be from 0 to 1")
 AREA = Rule(

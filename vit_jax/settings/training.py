@@ -2,9 +2,11 @@
 
 from vit_jax.settings.rules import (
     BELOW_ONE,
+    DECAY,
     NAMES,
     NOT_NEGATIVE,
     POSITIVE,
+    RATE,
     SEED,
     Key,
     Rule,
@@ -30,13 +32,13 @@ TRAINING: dict[str, Key] = {
         one_of("sgd", "adamw", "lion", "lamb"),
     ),
     "optim_dtype": Key("bfloat16", "Dtype of the (first) momentum.", one_of("float32", "bfloat16")),
-    "base_lr": Key(0.03, "Learning rate after the warm-up.", POSITIVE),
+    "base_lr": Key(0.03, "Learning rate after the warm-up.", RATE),
     "decay_type": Key(
         "cosine", "Schedule after the warm-up.", one_of("cosine", "linear", "constant")
     ),
     "warmup_steps": Key(500, "Steps over which the learning rate rises from 0.", NOT_NEGATIVE),
     "weight_decay": Key(
-        0.0, "Decoupled decay of kernels; biases, norms and tokens have none.", NOT_NEGATIVE
+        0.0, "Decoupled decay of kernels; biases, norms and tokens have none.", DECAY
     ),
     "beta1": Key(0.9, "Decay of the first moment; the momentum of SGD.", BELOW_ONE),
     "beta2": Key(
