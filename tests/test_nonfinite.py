@@ -128,7 +128,10 @@ def test_what_is_wrong_is_named():
     fine = {"loss": 1.0, "grad_norm": 1.0, "learning_rate": 0.1}
     for changes, says in (
         ({"loss": math.nan}, "loss=nan is not finite"),
-        ({"learning_rate": 2e9}, r"learning_rate=2e\+09 is above 1e\+09, where parameters may over"),
+        (
+            {"learning_rate": 2e9},
+            r"learning_rate=2e\+09 is above 1e\+09, where",
+        ),
         ({}, "batch statistics"),
     ):
         with pytest.raises(NonFiniteError, match=f"^step 4: .*{says}"):

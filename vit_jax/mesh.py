@@ -4,6 +4,7 @@ The batch is split over `data` and `fsdp`; parameters and optimiser state are he
 `data`, in shares along `fsdp`, and split by head and by MLP column along `tensor`.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -211,6 +212,7 @@ def with_split_batch(mesh: Mesh | AbstractMesh, function: Callable[..., Any]) ->
         spec = PartitionSpec(BATCH_AXES, *[PartitionSpec.UNCONSTRAINED] * (result.ndim - 1))
         return jax.lax.with_sharding_constraint(result, NamedSharding(mesh, spec))
 
+    @functools.wraps(function)  # its name is that of the program, in profiles
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         with nn.intercept_methods(split):
             return function(*args, **kwargs)

@@ -6,6 +6,7 @@ import functools
 import logging
 import signal
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Run:
     def _started(self, console: Console, changed: Collection[str]) -> TrainState:
         restored = self.store.restore(self._abstract)
         if restored is None:
-            return fresh_state(self._initial, self._abstract, self.task.start())
+            return self._fresh()
         now = self.metadata()
         check_data(self.experiment.config.dataset, restored.metadata, now, changed)
         self.waiting_metrics = restored.metadata.get("waiting_metrics", [])
@@ -130,6 +131,16 @@ class Run:
         if line := provenance_line(restored.metadata, now):
             console.say(line)
         return restored.state
+
+    def _fresh(self) -> TrainState:
+        """Returns the state at step 0; beside it the step is compiled, as XLA leaves cores idle."""
+        fresh = functools.partial(fresh_state, self._initial, self._abstract, self.task.start())
+        if self.task.precomputes:  # what the step will get is known after the first state only
+            return fresh()
+        with ThreadPoolExecutor(1) as worker:
+            state = worker.submit(fresh)
+            self.step.lower(self._abstract, self.experiment.train.training_shapes()).compile()
+            return state.result()
 
     def sealed(self, state: TrainState) -> dict[str, Any]:
         """Returns what the metadata of a checkpoint say of its arrays; waits for the device."""

@@ -108,7 +108,7 @@ def make_train_step(
         def updated(old: TrainState) -> TrainState:
             return _updated(optimizer, old, grads, stats, settings.ema_decay)
 
-        after = _where(finite, updated, state.replace(params=trained))
+        after = _applied(finite, updated, state.replace(params=trained))
         after = after.replace(params={**locked, **after.params}, step=state.step + 1)
         if settings.guarded:
             leaves = jnp.stack([jnp.isfinite(optax.tree.norm(g)) for g in jax.tree.leaves(grads)])
@@ -135,8 +135,10 @@ def _finite(measured: Metrics, batch_stats: trees.Tree) -> Array:
     return jnp.stack(good).all()
 
 
-def _where(finite: Array, update: Callable[[TrainState], TrainState], old: TrainState) -> TrainState:
-    """Returns the updated state or the old one; the schedule counts steps that were not kept, too."""
+def _applied(
+    finite: Array, update: Callable[[TrainState], TrainState], old: TrainState
+) -> TrainState:
+    """Returns the updated state, or the old one; the schedule counts the step either way."""
 
     def is_schedule(node: Any) -> bool:
         return isinstance(node, optax.ScaleByScheduleState)
