@@ -1,9 +1,11 @@
 """How the time of a step grows with batch, resolution and model, and how near it is to the roof.
 
-    python benchmarks/scaling.py [--mode train] [--dtype float32] [--seconds 4] [--picture FILE]
+    python benchmarks/scaling.py [--mode train] [--dtype float32] [--seconds 4] [--rounds 3]
+        [--picture FILE]
 
-Each point is `vit_jax benchmark train` (or infer) in a process of its own: ViT-Ti/16 at 224 px with
-1 to 32 images, at 96 to 512 px with 4 images, and the sizes Ti, S and B at 224 px with 4 images.
+Each point is `vit_jax benchmark train` (or infer) in a process of its own, once in each round, of
+which the middle one counts: ViT-Ti/16 at 224 px with 1 to 32 images, at 96 to 512 px with 4 images,
+and the sizes Ti, S and B at 224 px with 4 images.
 To the times of the first two are fitted, by least squares of the relative errors,
 
   batch       a + b images
@@ -70,7 +72,11 @@ def main() -> None:
     """Measures all points, prints the tables and draws the picture."""
     options = parse_arguments()
     points = [*(point for listed, _, _ in AXES.values() for point in listed), *BY_MODEL]
-    found = {point: measure(point, options) for point in dict.fromkeys(points)}
+    rounds = [
+        {point: measure(point, options) for point in dict.fromkeys(points)}
+        for _ in range(options.rounds)
+    ]
+    found = {point: middle([one[point] for one in rounds]) for point in points}
     print(f"{options.mode}, {options.dtype}")
     fits = {name: fit(name, found) for name in AXES}
     for name in AXES:
@@ -88,6 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--mode", choices=("train", "infer"), default="train")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seconds", type=float, default=4.0, help="of timed steps a point")
+    parser.add_argument("--rounds", type=int, default=1, help="of all points, in turns")
     parser.add_argument("--picture", type=Path, help="PNG to draw")
     return parser.parse_args()
 
@@ -101,6 +108,11 @@ def measure(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     command += [f"--config.dtype={options.dtype}", f"--seconds={options.seconds}"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout)
+
+
+def middle(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the one whose step took neither longest nor shortest."""
+    return sorted(measured, key=lambda one: one["step_ms"]["median"])[len(measured) // 2]
 
 
 def milliseconds(found: Found, points: Sequence[Point]) -> np.ndarray:
