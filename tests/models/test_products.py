@@ -73,7 +73,7 @@ def test_products_and_their_gradients_are_those_of_float64(batch, n, k, m, dtype
 
 
 def test_gradients_of_parameters_are_not_rounded_to_the_dtype_of_the_computation():
-    """A sum of 300 ones has no place in bfloat16, which counts in steps of 2 from 256 on."""
+    """A sum of 301 ones has no place in bfloat16, which counts in steps of 2 from 256 on."""
     x, kernel = jnp.ones((301, 2), jnp.bfloat16), jnp.zeros((2, 3))
     of_kernel, of_bias = jax.grad(
         lambda kernel, bias: dense(x, kernel, bias).astype(jnp.float32).sum(), argnums=(0, 1)
