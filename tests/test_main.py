@@ -275,7 +275,7 @@ def test_overflow_stops_with_exit_4_and_keeps_the_last_checkpoint(tmp_path, caps
     workdir = tmp_path / "run"
     line = _error(
         capsys,
-        ["train", "--config=digits", f"--workdir={workdir}", *TINY, "--config.base_lr=1e38",
+        ["train", "--config=digits", f"--workdir={workdir}", *TINY, "--config.base_lr=1e9",
          "--config.optimizer=sgd", "--config.grad_norm_clip=0"],
         4,
     )  # fmt: skip

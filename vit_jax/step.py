@@ -149,8 +149,8 @@ def _applied(
     def keep(old: TrainState) -> TrainState:
         return jax.tree.map(counted, old, is_leaf=is_schedule)
 
-    # On a CPU a branch is faster than choosing numbers, and holds no second state. On a GPU its
-    # host would wait for the answer, and the choice is part of the kernels of the update.
+    # On a CPU a branch is faster than choosing numbers, and holds no second state. A GPU's host
+    # would wait for the answer, where a choice can be part of the kernels of the update.
     if jax.default_backend() == "cpu":
         return jax.lax.cond(finite, update, keep, old)
     return jax.tree.map(partial(jnp.where, finite), update(old), keep(old))

@@ -83,12 +83,12 @@ def test_training_names_the_setting_of_what_did_not_fit(
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    def nothing_compiled(*_, **__):
+    def next_to_nothing(*_, **__):
         measured = {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}
         measured |= {nonfinite.KEPT: jnp.array(True), nonfinite.FINITE_LEAVES: jnp.ones(1)}
-        return lambda state, _: (state, measured)
+        return jax.jit(lambda state, _: (state, measured))
 
-    monkeypatch.setattr("vit_jax.run.compiled", nothing_compiled)
+    monkeypatch.setattr("vit_jax.run.compiled", next_to_nothing)
     monkeypatch.setattr(Run, "draw_contact_sheet", lambda *_: None)
     monkeypatch.setattr(owner, method, full)
     with pytest.raises(ConfigError, match=setting):
