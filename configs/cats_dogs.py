@@ -92,13 +92,14 @@ def _train_soundly(settings: dict[str, Any]) -> None:
         "ema_decay": 0.998,
         "augment": {
             "flip": True,
-            "crop_area": (0.2, 1.0),
-            "randaugment": (2, 10),
+            "crop_area": (0.5, 1.0),
+            "randaugment": (1, 5),
             "mixup": 0.2,
             "cutmix": 1.0,
+            "cutmix_share": 0.2,
         },
     }
-    settings["model"]["transformer"]["drop_path_rate"] = 0.1
+    settings["model"]["transformer"]["drop_path_rate"] = 0.05
 
 
 def _apply(settings: dict[str, Any], file: Path) -> None:

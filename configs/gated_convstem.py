@@ -30,11 +30,13 @@ from vit_jax.recipe_words import VARIANT, Word, read_words
 
 # Width, layers, heads, MLP width of the plain model and of the gated one.
 _SIZES = {"base": (768, 12, 12, 3072, 2360), "small": (192, 6, 3, 768, 592)}
-# How strongly images are changed in the training that is not the original one.
+# In the training that is not the original one: how strongly images are changed, and how many
+# residual branches are dropped.
 _AUGMENT = {
     "base": {"crop_area": (0.3, 1.0), "randaugment": (2, 10), "cutmix_share": 0.5},
     "small": {"crop_area": (0.5, 1.0), "randaugment": (1, 5), "cutmix_share": 0.2},
 }
+_DROP_PATH = {"base": 0.1, "small": 0.05}
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -90,4 +92,4 @@ def _train_soundly(config: Config, size: str) -> None:
     config.base_lr, config.decay_type, config.warmup_steps = 1e-3, "cosine", 500
     config.weight_decay, config.label_smoothing, config.ema_decay = 0.05, 0.1, 0.999
     config.augment.update({"mixup": 0.2, "cutmix": 1.0, **_AUGMENT[size]})
-    config.model.transformer.drop_path_rate = 0.1 if size == "base" else 0.05
+    config.model.transformer.drop_path_rate = _DROP_PATH[size]

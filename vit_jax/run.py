@@ -1,8 +1,6 @@
 """The compiled parts of a run, where its state comes from, and what it says of itself."""
 
 import contextlib
-import dataclasses
-import functools
 import logging
 import signal
 from collections.abc import Collection, Iterator
@@ -15,14 +13,12 @@ import jax
 from vit_jax import fingerprint, trees
 from vit_jax.checkpoints.store import Restored, Store
 from vit_jax.contact_sheet import draw_contact_sheet
-from vit_jax.data.augmentation import make_augmentation
 from vit_jax.data.pipeline import Batch
 from vit_jax.errors import CheckpointError
 from vit_jax.experiment import Experiment
 from vit_jax.finetune import weights_of
 from vit_jax.mesh import device_bytes, replicated
 from vit_jax.nonfinite import NonFiniteGuard
-from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.origin import describe_model
 from vit_jax.provenance import provenance
 from vit_jax.records.loggers import Check, Console
@@ -30,9 +26,10 @@ from vit_jax.records.metrics_file import MetricsFile, Record
 from vit_jax.resuming import check_data, provenance_line
 from vit_jax.runtime import memory, processes
 from vit_jax.runtime.signals import StopSignals
-from vit_jax.state import TrainState, abstract_state, fresh_state, initial_state, parted
-from vit_jax.step import Metrics, StepSettings, compiled, make_train_step
+from vit_jax.state import TrainState, parted
+from vit_jax.step import Metrics
 from vit_jax.tasks import task_of
+from vit_jax.training_program import TrainingProgram
 
 logger = logging.getLogger("vit_jax")
 
@@ -62,33 +59,14 @@ class Run:
         self._report = report
         self.waiting_metrics: list[Record] = []
         config = experiment.config
-        schedule = make_schedule(
-            experiment.total_steps, config.base_lr, config.decay_type, config.warmup_steps
-        )
-        optimizer = make_optimizer(config, schedule)
         self.task = task_of(experiment)
-        beginning = self.task.beginning
-        self._initial = functools.partial(
-            initial_state,
-            experiment.model,
-            optimizer,
-            experiment.preprocess.size,
-            config.seed,
-            ema=config.ema_decay > 0,
-            beginning=beginning,
-        )
-        self._abstract = abstract_state(experiment.mesh, jax.eval_shape(self._initial, None))
-        self._settings = step_settings(experiment, beginning.locked)
-        objective = self.task.objective(self._settings)
-        step = make_train_step(experiment.model, optimizer, schedule, self._settings, objective)
-        self.step = compiled(
-            step, experiment.mesh, self._abstract, deterministic=config.deterministic
-        )
+        self._program = TrainingProgram(self.task)
+        self.step = self._program.step
         self._guard = NonFiniteGuard(
             config.nonfinite,
             config.nonfinite_limit,
             config.nonfinite_row_limit,
-            list(trees.flatten(parted(self._abstract.params, beginning.locked)[0])),
+            list(trees.flatten(parted(self._program.state.params, self.task.beginning.locked)[0])),
             lambda step: experiment.train.training_indices(step - 1).tolist(),
             report / "nonfinite.json" if report else None,
         )
@@ -105,9 +83,9 @@ class Run:
           CheckpointError: the checkpoints are damaged, or do not fit the model.
           DataError: the checkpoint was trained on other data.
         """
-        gradient = device_bytes(self._abstract.params)
+        gradient = device_bytes(self._program.state.params)
         memory.check_room(
-            device_bytes(self._abstract) + gradient,
+            device_bytes(self._program.state) + gradient,
             "the model with its optimiser and gradient",
             "take a smaller one, split it over more devices (config.mesh.fsdp), or take "
             "config.optimizer=sgd, which keeps less",
@@ -119,7 +97,7 @@ class Run:
         return state
 
     def _started(self, console: Console, changed: Collection[str]) -> TrainState:
-        restored = self.store.restore(self._abstract)
+        restored = self.store.restore(self._program.state)
         if restored is None:
             return self._fresh()
         now = self.metadata()
@@ -134,12 +112,12 @@ class Run:
 
     def _fresh(self) -> TrainState:
         """Returns the state at step 0; beside it the step is compiled, as XLA leaves cores idle."""
-        fresh = functools.partial(fresh_state, self._initial, self._abstract, self.task.start())
+        start = self.task.start()
         if self.task.precomputes:  # what the step will get is known after the first state only
-            return fresh()
+            return self._program.fresh_state(start)
         with ThreadPoolExecutor(1) as worker:
-            state = worker.submit(fresh)
-            self.step.lower(self._abstract, self.experiment.train.training_shapes()).compile()
+            state = worker.submit(self._program.fresh_state, start)
+            self._program.compile()
             return state.result()
 
     def sealed(self, state: TrainState) -> dict[str, Any]:
@@ -183,7 +161,7 @@ class Run:
 
     def draw_contact_sheet(self, batch: Batch) -> None:
         """Draws the first batch as the model saw it; all processes take part, one draws."""
-        shown = self.task.first_batch(self._settings, batch)
+        shown = self.task.first_batch(self._program.settings, batch)
         if self._report is not None and shown is not None:
             images, captions = shown
             with pictures_spared(self._report):
@@ -234,7 +212,7 @@ class Run:
         return [
             ("model", f"{describe_model(self.experiment.model)}, {config.pp.crop} px"),
             ("starts from", weights_of(config) or "initial values"),
-            ("parameters", f"{trees.count(self._abstract.params):,}"),
+            ("parameters", f"{trees.count(self._program.state.params):,}"),
             ("devices", f"{kind} ({split})" if split else kind),
             *self._memory(),
             ("data", f"{config.dataset}, {what}, {where}"),
@@ -251,7 +229,7 @@ class Run:
         shape = self.experiment.mesh.shape
         if shape["fsdp"] * shape["tensor"] == 1:
             return []
-        here, whole = device_bytes(self._abstract), trees.nbytes(self._abstract)
+        here, whole = device_bytes(self._program.state), trees.nbytes(self._program.state)
         share = f"{here / 1e6:,.1f} MB of parameters and optimiser on each device"
         return [("memory", f"{share}, of {whole / 1e6:,.1f} MB")]
 
@@ -263,23 +241,3 @@ def pictures_spared(report: Path) -> Iterator[None]:
         yield
     except OSError as error:
         logger.warning("%s: a picture cannot be written (%s)", report, error.strerror or error)
-
-
-def step_settings(experiment: Experiment, locked: tuple[str, ...] = ()) -> StepSettings:
-    """Returns what the step does to its batch; streamed images were cropped on the host."""
-    config, resident = experiment.config, experiment.train.resident
-    augmentation = make_augmentation(config.augment.to_dict())
-    if not resident:
-        augmentation = dataclasses.replace(augmentation, crop_area=None)
-    return StepSettings(
-        num_classes=len(experiment.class_names),
-        preprocess=experiment.preprocess,
-        augmentation=augmentation,
-        seed=config.seed,
-        accum_steps=config.accum_steps,
-        loss=config.loss,
-        label_smoothing=config.label_smoothing,
-        ema_decay=config.ema_decay,
-        locked=locked,
-        guarded=True,
-    )

@@ -1,6 +1,5 @@
 """All that a training step reads and writes, as one tree."""
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from jax.sharding import AbstractMesh, Mesh
 from vit_jax import trees
 from vit_jax.mesh import sent, state_sharding
 from vit_jax.models.inputs import example_inputs
+from vit_jax.runtime import compiler
 
 
 class TrainState(struct.PyTreeNode):
@@ -135,11 +135,4 @@ def fresh_state(
             for name, tree in start.items()
             if tree
         }
-    return jax.jit(initial, out_shardings=shardings, compiler_options=_for_one_run())(start)
-
-
-def _for_one_run() -> dict[str, int] | None:
-    """Returns options for a program that runs once: a CPU's compiler is done a fifth sooner."""
-    level = "xla_backend_optimization_level"
-    said = level in os.environ.get("XLA_FLAGS", "")  # which these options would override
-    return {level: 1} if jax.default_backend() == "cpu" and not said else None
+    return jax.jit(initial, out_shardings=shardings, compiler_options=compiler.for_one_run())(start)

@@ -21,7 +21,7 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.mesh import batch_sharding, replicated, state_sharding, with_split_batch
 from vit_jax.models.batchnorm import by_running_statistics
 from vit_jax.records import metrics
-from vit_jax.runtime import gpu
+from vit_jax.runtime import compiler
 from vit_jax.settings.rules import LARGEST_RATE
 from vit_jax.state import TrainState, parted
 
@@ -169,7 +169,7 @@ def compiled(
         donate_argnums=0,
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
-        compiler_options=gpu.compiler_options(deterministic=deterministic),
+        compiler_options=compiler.for_steps(deterministic=deterministic),
     )
 
 

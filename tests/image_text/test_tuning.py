@@ -30,12 +30,12 @@ from vit_jax.pair_model import make_pair_model
 from vit_jax.pretrained import load_run
 from vit_jax.recipes import merge
 from vit_jax.records.loggers import Console
-from vit_jax.run import step_settings
 from vit_jax.state import abstract_state, fresh_state, initial_state
 from vit_jax.step import compiled, make_train_step
 from vit_jax.tasks import Contrast, build, score_run
 from vit_jax.text.byte_tokens import ByteTokenizer
 from vit_jax.train import train
+from vit_jax.training_program import step_settings
 
 slow = pytest.mark.slow  # compiles whole runs
 

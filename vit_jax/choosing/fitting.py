@@ -16,13 +16,10 @@ from vit_jax.config import changed, differences
 from vit_jax.data.augmentation import make_augmentation
 from vit_jax.errors import ConfigError
 from vit_jax.experiment import Experiment, make_model, make_preprocess
-from vit_jax.finetune import locked_parts
 from vit_jax.mesh import batch_shards, device_bytes
-from vit_jax.optim import make_optimizer, make_schedule
-from vit_jax.planning.plan import shapes_of_state
-from vit_jax.run import step_settings
 from vit_jax.runtime import memory
-from vit_jax.step import compiled, make_train_step
+from vit_jax.tasks import task_of
+from vit_jax.training_program import TrainingProgram
 
 # Of what is free; the rest is for what the compiler does not count. A process on a CPU was measured
 # to grow by a sixth to a quarter more than its figure, and the decoder and other programs need
@@ -135,18 +132,10 @@ def _by_line(experiment: Experiment, whole: Program, smallest: Program, room: fl
 def step_of(experiment: Experiment, parts: int) -> Program:
     """Compiles the training step that the run takes, its batch in so many parts; runs nothing."""
     config = changed(experiment.config, {"accum_steps": parts})
-    experiment = dataclasses.replace(experiment, config=config)
-    total, warmup = experiment.total_steps, config.warmup_steps
-    schedule = make_schedule(total, config.base_lr, config.decay_type, warmup)
-    optimizer = make_optimizer(config, schedule)
-    state = shapes_of_state(config, experiment.model, experiment.mesh)
-    locked = locked_parts(config, experiment.model, experiment.preprocess.size)
-    settings = step_settings(experiment, locked)
-    step = make_train_step(experiment.model, optimizer, schedule, settings)
-    batch = experiment.train.training_shapes()
-    call = compiled(step, experiment.mesh, state).lower(state, batch).compile()
-    ahead = config.prefetch * device_bytes(batch)
-    return Program(call, (state, batch), memory.bytes_of_program(call) + ahead)
+    program = TrainingProgram(task_of(dataclasses.replace(experiment, config=config)))
+    call = program.compile()
+    ahead = config.prefetch * device_bytes(program.batch)
+    return Program(call, (program.state, program.batch), memory.bytes_of_program(call) + ahead)
 
 
 def seconds_of(program: Program) -> float | int:
