@@ -26,7 +26,16 @@ FLOORS = (
         *("describing", "origin", "pretrained", "finetune", "release", "card"),
     ),
     (
-        *("run", "saving", "train", "predict", "visualize", "benchmark", "planning"),
+        *(
+            "training_program",
+            "run",
+            "saving",
+            "train",
+            "predict",
+            "visualize",
+            "benchmark",
+            "planning",
+        ),
         *("export", "prediction", "demo", "choosing"),
         "inspecting",
     ),
