@@ -14,7 +14,7 @@ the config names a size of 448 besides, which nothing reads). The weights come f
 `--config.pretrained_dir`, or from whichever place of the catalogue has them.
 
 Reported (official README) for the recommended checkpoints at 384 px: ImageNet-1k from 78.22 %
-(Ti/16) to 85.59 % (L/16). Scores of our own, hardware and time: configs/README.md.
+(Ti/16) to 85.59 % (L/16). Not run by us to the end yet.
 """
 
 from ml_collections import ConfigDict

@@ -15,8 +15,8 @@ SGD with momentum, cosine decay, no weight decay, random crops of 5 to 100 % and
 officially; the batch is small, for a few thousand images on any machine. The last lines above give
 the official batch, learning rate and steps for CIFAR-10.
 
-Score, hardware and time: cats and dogs from DeiT-Ti on two CPU cores; see benchmarks/README.md,
-"Fine-tuning against training from scratch".
+Scores, hardware and time: cats and dogs from DeiT-Ti on two CPU cores; see configs/README.md, and
+benchmarks/README.md, "Fine-tuning against training from scratch".
 """
 
 from ml_collections import ConfigDict

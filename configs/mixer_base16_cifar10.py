@@ -8,8 +8,7 @@ SGD with momentum at 0.03, cosine, 10,000 steps of which 500 warm up, batches of
 crops of 5 to 100 % and flips, as officially. The weights are FOLDER/Mixer-B_16.npz; without
 `pretrained_dir`, the ImageNet-21k ones from whichever place of the catalogue has them.
 
-Reported (official README): 96.72 %, in 3.0 h on 8 V100. Scores of our own, hardware and time:
-configs/README.md.
+Reported (official README): 96.72 %, in 3.0 h on 8 V100. Not run by us to the end yet.
 """
 
 from ml_collections import ConfigDict

@@ -7,6 +7,7 @@ import ml_collections
 import pytest
 
 from tests import runs
+from tests.golden import REPOSITORY
 from vit_jax.config import default_config, differences, flatten, given, to_json, validate
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.recipes import load_config, merge, shipped
@@ -152,12 +153,15 @@ def test_every_shipped_recipe_loads_and_says_how_to_run_it():
         "inference_time": ":b32",
         "lit": ":vit_ti16,photos",
     }
+    table = (REPOSITORY / "configs" / "README.md").read_text("utf-8")
     for name, file in shipped().items():
         load_config(f"{name}{arguments.get(name, '')}")
         text = file.read_text()
         assert f"--config=configs/{name}.py" in text, "a recipe opens with its command"
-        evidence = "configs/README.md", "benchmarks/"
+        evidence = "configs/README.md", "benchmarks/", "Not run by us"
         assert any(place in text for place in evidence), "a recipe says where its evidence lies"
+        row = f"| `{name}:" in table
+        assert ("configs/README.md" in text) == row, "the table is named by those that are in it"
 
 
 def test_recipe_arguments():

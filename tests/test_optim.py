@@ -91,6 +91,21 @@ def test_first_moment_has_the_configured_dtype(optimizer):
         assert not np.array_equal(params["layer"]["kernel"], PARAMS["layer"]["kernel"])
 
 
+def test_lamb_adapts_the_steps_of_kernels_alone():
+    """A kernel moves by the rate times its own norm, decay included; all else as Adam would."""
+    lamb, _ = _step(_config(optimizer="lamb", grad_norm_clip=0.0, weight_decay=0.5))
+    adam, _ = _step(_config(optimizer="adamw", grad_norm_clip=0.0, weight_decay=0.5))
+    moved = {name: jax.tree.map(np.subtract, new, PARAMS) for name, new in
+             (("lamb", lamb), ("adam", adam))}  # fmt: skip
+    kernel, of_kernel = PARAMS["layer"]["kernel"], moved["lamb"]["layer"]["kernel"]
+    np.testing.assert_allclose(np.linalg.norm(of_kernel), 0.1 * np.linalg.norm(kernel), rtol=1e-5)
+    by_adam = moved["adam"]["layer"]["kernel"]
+    ratio = np.linalg.norm(of_kernel) / np.linalg.norm(by_adam)
+    assert abs(ratio - 1) > 0.05
+    np.testing.assert_allclose(of_kernel, ratio * by_adam, rtol=1e-5)
+    np.testing.assert_array_equal(lamb["layer"]["bias"], adam["layer"]["bias"])
+
+
 def _depths(name: str | None, size: int = 32, **fields: Any) -> dict[str, set[int]]:
     """{part: depths} of a model's parameters; parts of the encoder have its name left out."""
     model, images = create_model(name, 3, **fields), jnp.zeros((1, size, size, 3))

@@ -130,8 +130,17 @@ def test_two_variants_have_the_same_model_and_budget(spec):
              "augment.crop_rule": "tensorflow"},
         ),
         ("mixer_base16_cifar10", {"pp.crop": 224, "total_steps": 10_000}),
-        ("imagenet1k:baseline", {"epochs": 90.0, "batch": 1024, "augment.mixup": 0.2}),
-        ("imagenet1k:deit3_s,x", {"loss": "sigmoid", "augment.repeats": 3, "dataset": "x"}),
+        (
+            "imagenet1k:baseline",
+            {"epochs": 90.0, "batch": 1024, "augment.mixup": 0.2, "grad_norm_clip": 1.0,
+             "model.representation_size": 384, "optim_dtype": "bfloat16"},
+        ),
+        (
+            "imagenet1k:deit3_s,x",
+            {"loss": "sigmoid", "augment.repeats": 3, "dataset": "x", "optimizer": "lamb",
+             "model.transformer.drop_path_rate": 0.05, "pp.interpolation": "bicubic",
+             "model.transformer.drop_path_rule": "uniform"},
+        ),
         ("inference_time:b32,8,384", {"batch_eval": 8, "pp.crop": 384}),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
@@ -49,7 +50,7 @@ def make_optimizer(config: Config, schedule: optax.Schedule) -> optax.GradientTr
     """Returns clip by global norm → moments → decoupled weight decay → learning rate → its decay.
 
     'sgd' is the official fine-tuning rule: momentum `beta1`, held in `optim_dtype`. 'adamw' is
-    Loshchilov and Hutter 2019, 'lion' Chen et al. 2023, 'lamb' You et al. 2020.
+    Loshchilov and Hutter 2019, 'lion' Chen et al. 2023, 'lamb' You et al. 2020, see `trust_ratio`.
     """
     parts = [
         _moments(config),
@@ -59,11 +60,30 @@ def make_optimizer(config: Config, schedule: optax.Schedule) -> optax.GradientTr
     if config.grad_norm_clip:
         parts.insert(0, optax.clip_by_global_norm(config.grad_norm_clip))
     if config.optimizer == "lamb":
-        parts.insert(-1, optax.scale_by_trust_ratio())
+        parts.insert(-1, trust_ratio())
     if config.layer_decay not in (None, 1):
         # Last, and without a state, so that all others keep their places in checkpoints.
         parts.append(decay_by_layer(config.layer_decay))
     return optax.chain(*parts)
+
+
+def trust_ratio() -> optax.GradientTransformation:
+    """Returns the update of a kernel times the ratio of the norms of kernel and update (LAMB).
+
+    All else has Adam's own step. The paper's algorithm 2 (arXiv:1904.00962) has the ratio for every
+    parameter, but its code, as that which DeiT III is trained with, spares what does not decay: a
+    bias that starts near 0 would hardly move.
+    """
+    rule = optax.scale_by_trust_ratio()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        scaled, state = rule.update(updates, state, params)
+        kernels = decay_mask(updates)
+        return jax.tree.map(
+            lambda is_kernel, s, u: s if is_kernel else u, kernels, scaled, updates
+        ), state
+
+    return optax.GradientTransformation(rule.init, update)
 
 
 def decay_by_layer(decay: float) -> optax.GradientTransformation:

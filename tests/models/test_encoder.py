@@ -131,7 +131,7 @@ def test_stochastic_depth_leaves_out_whole_branches():
     np.testing.assert_allclose(added[~dropped], 2 * branch[~dropped], atol=1e-4)
 
 
-def test_stochastic_depth_grows_linearly_from_zero():
+def test_stochastic_depth_grows_linearly_from_zero_or_is_that_of_every_block():
     rates = []
 
     def record(call, args, kwargs, context):
@@ -144,7 +144,9 @@ def test_stochastic_depth_grows_linearly_from_zero():
         encoder = models.Encoder(**SIZES, drop_path_rate=0.2)
         jax.eval_shape(encoder.init, jax.random.key(0), X)
         jax.eval_shape(PLAIN.init, jax.random.key(0), X)
-    np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0, 0, 0])
+        uniform = models.Encoder(**SIZES, drop_path_rate=0.2, drop_path_rule="uniform")
+        jax.eval_shape(uniform.init, jax.random.key(0), X)
+    np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0, 0, 0, 0.2, 0.2, 0.2])
 
 
 def test_epsilon_is_that_of_every_norm():

@@ -89,6 +89,18 @@ def test_the_program_does_not_grow_with_the_layers():
     assert products(3) == products(9) > 0
 
 
+def test_branches_of_blocks_with_one_rate_are_dropped_for_whole_images():
+    fields = {"drop_path_rate": 0.5, "drop_path_rule": "uniform"}
+    loop = models.ScannedEncoder(**SIZES, **fields)
+    images = jnp.repeat(X[:1], 64, axis=0)
+    drawn = {"dropout": jax.random.key(5)}
+    out = loop.apply({"params": PARAMS}, images, train=True, rngs=drawn)
+    ways = np.unique(np.round(np.asarray(out)[:, 0], 3), axis=0)
+    assert 8 < len(ways) <= 2 ** (2 * LAYERS)  # each image has its own draw in each branch
+    exact = loop.apply({"params": PARAMS}, images, train=False)
+    np.testing.assert_allclose(exact, apply(PLAIN, PARAMS, images), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("fields", [{"drop_path_rate": 0.1}, {"num_heads": (3, 3, 2)}])
 def test_blocks_that_differ_are_refused(fields):
     with pytest.raises(ConfigError, match="must be alike"):

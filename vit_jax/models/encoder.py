@@ -24,6 +24,9 @@ REMAT = (
     "dots_with_no_batch_dims_saveable",
     "everything_saveable",
 )
+# How a rate of stochastic depth is meant: of the last block, growing linearly from 0 in the first
+# (arXiv:1603.09382, section 3), or of every block (arXiv:2204.07118, section 3).
+DROP_PATH_RULES = ("linear", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +121,10 @@ class Encoder(nn.Module):
     """Position embeddings, `num_layers` blocks `encoderblock_i`, and a last LayerNorm.
 
     The first six fields are official; `num_heads` may also be one number for each block. Those of
-    `Encoder1DBlock` follow, where `drop_path_rate` is the last block's and grows linearly from 0 in
-    the first (arXiv:1603.09382, section 3).
+    `Encoder1DBlock` follow.
 
     Fields:
+      drop_path_rule: a name of `DROP_PATH_RULES`: which blocks `drop_path_rate` is meant for.
       remat: a name of `REMAT`: what the backward pass keeps of a block; None for all it needs.
     """
 
@@ -138,6 +141,7 @@ class Encoder(nn.Module):
     layer_scale: float | None = None
     drop_path_rate: float | int = 0.0
     attention: str | Fields = "auto"
+    drop_path_rule: str = "linear"
     remat: str | None = None
 
     @nn.compact
@@ -220,16 +224,20 @@ class Encoder(nn.Module):
             dtype=self.dtype,
             epsilon=self.epsilon,
             layer_scale=self.layer_scale,
-            drop_path_rate=self.drop_path_rate * i / max(self.num_layers - 1, 1),
+            drop_path_rate=self._drop_path_rate(i),
             attention=self.attention,
             **flax,
         )
 
+    def _drop_path_rate(self, i: int) -> float | int:
+        if self.drop_path_rule == "uniform":
+            return self.drop_path_rate
+        return self.drop_path_rate * i / max(self.num_layers - 1, 1)
+
     def _check(self, head_mask: Array | None, look: Look) -> None:
-        if self.remat is not None and self.remat not in REMAT:
-            raise ConfigError(
-                f"remat={self.remat!r} is none of {', '.join(REMAT)}{nearest(self.remat, REMAT)}"
-            )
+        if self.remat is not None:
+            _check_known("remat", self.remat, REMAT)
+        _check_known("drop_path_rule", self.drop_path_rule, DROP_PATH_RULES)
         if wrong := sorted(i for i in look.attention if not 0 <= i < self.num_layers):
             raise ConfigError(f"layers={wrong}: the layers are 0 to {self.num_layers - 1}")
         heads = heads_of_layers(self.num_heads, self.num_layers)
@@ -238,6 +246,11 @@ class Encoder(nn.Module):
                 f"head_mask of shape {head_mask.shape} must have a row for each of the "
                 f"{self.num_layers} layers and a column for each of the {max(heads)} heads"
             )
+
+
+def _check_known(field: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ConfigError(f"{field}={name!r} is none of {', '.join(known)}{nearest(name, known)}")
 
 
 def heads_of_layers(num_heads: int | Sequence[int], num_layers: int) -> tuple[int, ...]:

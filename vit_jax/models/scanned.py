@@ -30,7 +30,8 @@ class ScannedEncoder(Encoder):
         block, own = self._block(0, heads[0], parent=None), self.variables["params"]
         layers = [own[f"encoderblock_{i}"] for i in range(self.num_layers)]
         params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-        drops = train and (self.dropout_rate > 0 or self.attention_dropout_rate > 0)
+        rates = (self.dropout_rate, self.attention_dropout_rate, self.drop_path_rate)
+        drops = train and max(rates) > 0
         keys = jax.random.split(self.make_rng("dropout"), self.num_layers) if drops else None
 
         def one(x: Array, layer: tuple[Any, Array | None, Array | None]) -> tuple[Any, None]:
@@ -41,7 +42,8 @@ class ScannedEncoder(Encoder):
         return jax.lax.scan(one, x, (params, keys, head_mask))[0]
 
     def _check_alike(self, heads: tuple[int, ...]) -> None:
-        if len({*heads}) > 1 or self.drop_path_rate > 0:
+        grows = self.drop_path_rate > 0 and self.drop_path_rule == "linear"
+        if len({*heads}) > 1 or grows:
             field = f"num_heads={heads}" if len({*heads}) > 1 else "drop_path_rate"
             raise ConfigError(
                 f"blocks that run as a loop must be alike, and {field} makes them differ; leave it "

@@ -59,10 +59,16 @@ MODEL: dict[str, Key] = {
     ),
     "model.transformer.drop_path_rate": Key(
         None,
-        "Stochastic depth: share of images for which training leaves out a residual branch of the "
-        "last block; it grows linearly from 0 in the first.",
+        "Stochastic depth: share of images for which training leaves out a residual branch.",
         BELOW_ONE,
         float,
+    ),
+    "model.transformer.drop_path_rule": Key(
+        None,
+        "Whether that is the last block's, growing from 0 in the first; or every block's. None is "
+        "'linear'.",
+        one_of("linear", "uniform"),
+        str,
     ),
     "model.transformer.remat": Key(
         None,
