@@ -9,9 +9,9 @@ DATA: `cifar10`, `cifar100` and `imagenet2012` with the official splits and step
 TFDS with splits train and test, or an image folder, for 500 steps, 100 of them of warm-up.
 
 SGD with momentum at 0.03 (0.01 for `b16` on `cifar10`), cosine, 500 steps of warm-up on the three,
-batches of 512 in 8 parts, crops of 5 to 100 % and flips, as officially. The weights are FOLDER/ViT-B_16.npz;
-without `pretrained_dir`, the same file from whichever place of the catalogue has it (`vit_jax
-models --pretrained`). Smaller machines: more parts, or configs/finetune.py.
+batches of 512 in 8 parts, crops of 5 to 100 % and flips, as officially. The weights are
+FOLDER/ViT-B_16.npz; without `pretrained_dir`, the same file from whichever place of the catalogue
+has it (`vit_jax models --pretrained`). Smaller machines: more parts, or configs/finetune.py.
 
 Reported by the paper (arXiv:2010.11929, table 5) for ViT-B/16: 98.95 % on CIFAR-10, 91.67 % on
 CIFAR-100, on TPUv3. Not run by us to the end yet.
