@@ -14,6 +14,7 @@ from vit_jax.errors import ConfigError, nearest
 from vit_jax.models.attention import MultiHeadDotProductAttention
 from vit_jax.models.mlp import mlp_class
 from vit_jax.models.posemb import AddPositionEmbs, Positions, TokenLayout
+from vit_jax.models.products import for_each
 from vit_jax.models.stems import Fields
 
 # What the backward pass may keep of a block's intermediate results; the rest is computed again.
@@ -112,7 +113,7 @@ class Encoder1DBlock(nn.Module):
         if self.layer_scale is not None:
             init = nn.initializers.constant(self.layer_scale)
             scale = self.param(f"layer_scale_{i}", init, (y.shape[-1],))
-            y = y * scale.astype(y.dtype)[None, None]
+            y = y * for_each(scale, y)
         whole_image = (1, 2)
         return nn.Dropout(self.drop_path_rate, whole_image, deterministic=not train)(y)
 

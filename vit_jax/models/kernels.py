@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from vit_jax.models.products import inner_products, product
 from vit_jax.runtime import gpu
 
 KERNELS = ("auto", "xla", "cudnn")
+Implementation = Literal["cudnn", "xla"]  # of `jax.nn.dot_product_attention`
 
 
 def attention_weights(
@@ -61,13 +62,22 @@ def fused_attention(
     query: Float[Array, "b n h c"],
     key: Float[Array, "b n h c"],
     value: Float[Array, "b n h c"],
-    implementation: Literal["cudnn", "xla"] = "cudnn",
+    implementation: Implementation = "cudnn",
 ) -> Float[Array, "b n h c"]:
     """Returns softmax(query · key / √c) · value, without ever holding the weights.
 
-    An odd number of tokens (197, 577) is filled up by one that nobody attends to: cuDNN's backward
-    pass is reported to want an even number.
+    Where gradients are taken, an odd number of tokens (197, 577) is filled up by one that nobody
+    attends to: of cuDNN's backward pass JAX refuses them, as of one with a bias it must.
     """
+    return _fused(query, key, value, implementation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _fused(query: Array, key: Array, value: Array, implementation: Implementation) -> Array:
+    return jax.nn.dot_product_attention(query, key, value, implementation=implementation)
+
+
+def _evened(query: Array, key: Array, value: Array, implementation: Implementation) -> Array:
     b, n = query.shape[:2]
     if n % 2 == 0:
         return jax.nn.dot_product_attention(query, key, value, implementation=implementation)
@@ -77,6 +87,18 @@ def fused_attention(
         query, key, value, key_value_seq_lengths=lengths, implementation=implementation
     )
     return mixed[:, :n]
+
+
+def _fused_forward(*args: Any) -> tuple[Array, Any]:
+    query, key, value, implementation = args
+    return jax.vjp(functools.partial(_evened, implementation=implementation), query, key, value)
+
+
+def _fused_backward(implementation: Implementation, backward: Any, g: Array) -> tuple[Array, ...]:
+    return backward(g)
+
+
+_fused.defvjp(_fused_forward, _fused_backward)
 
 
 def plain_attention(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.models.attention import head_width
 from vit_jax.models.mlp import MlpBlock
-from vit_jax.models.products import Dense
+from vit_jax.models.products import Dense, for_each
 
 # The official classifiers, each as (pool, class token in front of the others).
 CLASSIFIERS = {
@@ -73,7 +73,7 @@ class MAPHead(nn.Module):
         )
         mlp = MlpBlock(self.mlp_dim, 0.0, self.activation, self.dtype, name="MlpBlock_0")
 
-        query = jnp.broadcast_to(probe.astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
+        query = for_each(probe, x[:, :1])
         y = attention(query, x)
         norm = nn.LayerNorm(self.epsilon, dtype=self.dtype, name="LayerNorm_0")
         y = y + mlp(norm(y), deterministic=True)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.grids import Grid, resize_grid, show, square_grid
+from vit_jax.models.products import for_each
 
 KINDS = ("learned", "sincos2d", "none")
 
@@ -105,7 +106,7 @@ class AddPositionEmbs(nn.Module):
         else:
             front, patches = self._learned(layout, with_rows, x.shape[-1])
         absent = jnp.zeros((layout.front - front.shape[0] + layout.registers, x.shape[-1]))
-        return x + jnp.concatenate([front, absent, patches])[None].astype(x.dtype)
+        return x + for_each(jnp.concatenate([front, absent, patches]), x)
 
     def _learned(self, layout: TokenLayout, with_rows: int, width: int) -> tuple[Array, Array]:
         """Returns the rows of the tokens in front, and those of the patches, resized if need be."""

@@ -5,7 +5,9 @@ stays float32 and whose operands lie as they are; all others it converts, and co
 So on a CPU the three products of a bfloat16 layer, of the result and of both gradients, are put
 this way: each is summed in float32 and rounded once, to the dtype that it is wanted in
 (benchmarks/LOG.md, "bfloat16 on a CPU"). This takes derivatives by hand, which `jax.jvp` cannot
-differentiate forward. Elsewhere, and in other dtypes, products are JAX's own.
+differentiate forward. Elsewhere, and in other dtypes, products are JAX's own, but for two things
+that it would compute otherwise than the rest: the gradients of inner products, in float32, and
+those of parameters that all rows share, as sums of as many terms in bfloat16.
 """
 
 from collections.abc import Callable
@@ -49,7 +51,26 @@ def dense(
     if _wants_care(x):
         return _dense(x, kernel, jnp.zeros(kernel.shape[1]) if bias is None else bias)
     y = x @ kernel.astype(x.dtype)
-    return y if bias is None else y + bias.astype(x.dtype)[None]
+    return y if bias is None else _plus(y, bias)
+
+
+def for_each(parameter: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns a parameter in the shape and dtype of `x`; its gradient is summed in its own dtype.
+
+    That of `parameter.astype(x.dtype)` would be a sum over all tokens in bfloat16.
+    """
+    return jnp.broadcast_to(parameter, x.shape).astype(x.dtype)
+
+
+@jax.custom_jvp
+def _plus(y: Array, bias: Array) -> Array:
+    return y + bias.astype(y.dtype)[None]  # as XLA knows to make it part of the product
+
+
+@_plus.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    of_y, of_bias = tangents
+    return _plus(*primals), of_y + for_each(of_bias, of_y)
 
 
 def product(a: Float[Array, "*b n k"], b: Float[Array, "*b k m"]) -> Float[Array, "*b n m"]:
@@ -58,10 +79,13 @@ def product(a: Float[Array, "*b n k"], b: Float[Array, "*b k m"]) -> Float[Array
 
 
 def inner_products(a: Float[Array, "*b n k"], b: Float[Array, "*b m k"]) -> Float[Array, "*b n m"]:
-    """Returns a · bᵀ, of each row with each, in float32."""
-    if _wants_care(a):
-        return _inner_products(a, b)
-    return jnp.matmul(a, b.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+    """Returns a · bᵀ, of each row with each, in float32.
+
+    The gradients of bfloat16 are products of bfloat16, as cuDNN has them.
+    """
+    if jnp.finfo(a.dtype).bits >= 32:
+        return a @ b.swapaxes(-1, -2)
+    return _inner_products(a, b)
 
 
 def _wants_care(x: Array) -> bool:
@@ -109,6 +133,8 @@ def _inner_products(a: Array, b: Array) -> Array:
 def _inner_products_backward(kept: Any, g: Array) -> tuple[Array, Array]:
     a, b = kept
     g = g.astype(a.dtype)
+    if not _wants_care(a):
+        return g @ b, g.swapaxes(-1, -2) @ a
     return _dot(g, b).astype(a.dtype), _dot_first_transposed(g, a).astype(b.dtype)
 
 

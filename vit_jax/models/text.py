@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from vit_jax.models.bert import BertEncoder, bert_sizes
 from vit_jax.models.encoder import Encoder
+from vit_jax.models.products import for_each
 from vit_jax.models.stems import Fields
 
 
@@ -77,7 +78,7 @@ class TextTransformer(nn.Module):
             dtype=self.dtype,
             name="Encoder_0",
         )
-        x = encoder(x + jnp.asarray(positions).astype(x.dtype), train)
+        x = encoder(x + for_each(jnp.asarray(positions), x), train)
         return _head(self.num_classes)(x[:, -1])
 
 
