@@ -75,8 +75,7 @@ def _deit3(model: str, crop: int, base_lr: float, drop_path: float) -> dict[str,
             "transformer": {
                 "activation": "gelu_erf",
                 "layer_scale": 1e-4,
-                "drop_path_rate": drop_path,
-                "drop_path_rule": "uniform",
+                "drop_path_by_layer": (drop_path,) * 12,
             },
         },
         "pp": {

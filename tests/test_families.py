@@ -41,7 +41,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
         },
     },
     "distillation token": {"pool": "distilled", "positions": {"class_row": False}},
-    "blocks as a loop": {"scan_blocks": True},
+    "blocks as a loop": {
+        "scan_blocks": True,
+        "transformer": {"num_layers": 2, "drop_path_by_layer": (0.1, 0.1)},
+    },
     "pruned heads": {
         "transformer": {"num_layers": 2, "heads_by_layer": (1, 2), "attention": {"head_width": 8}},
     },

@@ -221,8 +221,7 @@ def test_no_backward_pass_goes_through_what_is_not_trained(weights, tmp_path):
         config = settled(config_of(model_or_filename=str(weights[0]), **changes))
         with Store(tmp_path / "none") as store:
             run = Run(build(config), store, StopSignals())
-            batch = run.experiment.train.training_shapes()
-            cost = run.step.lower(run._abstract, batch).compile().cost_analysis()
+            cost = run._program.compile().cost_analysis()
         assert cost is not None
         return cost["flops"]
 

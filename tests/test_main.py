@@ -169,6 +169,7 @@ def _error(capsys, arguments, code):
         (["--config.base_rl=1"], "did you mean 'base_lr'?"),
         (["--config.batch=many"], "invalid literal for int()"),
         (["--config.batch=12"], "must be divisible by the 8 devices"),
+        (["--config.model.transformer.attention.kernel=cudnn"], "it needs an NVIDIA GPU"),
         (["--config.batch=64", "--config.accum_steps=5"], "divisible by config.accum_steps=5"),
         (["--config.batch=64", "--config.accum_steps=16"], "parts of 4"),
         (["--config.mesh.fsdp=3"], "the number of devices, 8"),

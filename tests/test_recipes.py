@@ -138,8 +138,8 @@ def test_two_variants_have_the_same_model_and_budget(spec):
         (
             "imagenet1k:deit3_s,x",
             {"loss": "sigmoid", "augment.repeats": 3, "dataset": "x", "optimizer": "lamb",
-             "model.transformer.drop_path_rate": 0.05, "pp.interpolation": "bicubic",
-             "model.transformer.drop_path_rule": "uniform"},
+             "model.transformer.drop_path_by_layer": (0.05,) * 12,
+             "pp.interpolation": "bicubic"},
         ),
         ("inference_time:b32,8,384", {"batch_eval": 8, "pp.crop": 384}),
     ],

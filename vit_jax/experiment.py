@@ -26,11 +26,12 @@ from vit_jax.data.statistics import colour_statistics
 from vit_jax.errors import ConfigError, DataError
 from vit_jax.mesh import batch_sharding, batch_shards, check_split, make_mesh
 from vit_jax.models.scanned import ScannedEncoder
+from vit_jax.models.summary import check_attention_kernel
 from vit_jax.models.vit import VisionTransformer
 from vit_jax.models.zoo import Model, create_model
 from vit_jax.origin import shapes_of
 from vit_jax.runtime import gpu
-from vit_jax.settings import FROM_DATA
+from vit_jax.settings import BY_LAYER, FROM_DATA
 
 Arrays = Mapping[str, Source]  # splits passed from Python, by name
 
@@ -104,6 +105,7 @@ def build(config: Config, arrays: Arrays | None = None) -> Experiment:
             f"({_some(names)}); leave num_classes out, or name another dataset"
         )
     model = make_model(config, len(names))
+    check_attention_kernel(config.model.transformer.attention.kernel, model, preprocess.size)
     if mesh.size > mesh.shape["data"]:  # else nothing is to be split, and no shape need be found
         check_split(mesh, shapes_of(model, preprocess.size))
     total = steps_of(config, len(train.source))
@@ -180,11 +182,7 @@ def make_model(config: Config, num_classes: int) -> Model:
 
 def compute_dtype(config: Config) -> Any:
     """Returns the dtype of computation: bfloat16 where the device has matrix units for it."""
-    if config.dtype is not None:
-        return jnp.dtype(config.dtype)
-    capability = gpu.compute_capability()
-    old = capability is not None and capability < gpu.AMPERE
-    return jnp.dtype("float32" if old or jax.default_backend() == "cpu" else "bfloat16")
+    return jnp.dtype(config.dtype or gpu.fast_dtype())
 
 
 def model_fields(config: Config) -> dict[str, Any]:
@@ -192,8 +190,9 @@ def model_fields(config: Config) -> dict[str, Any]:
     fields = given(config.model)
     if fields.pop("scan_blocks", False):
         fields["encoder"] = ScannedEncoder
-    if by_layer := fields.get("transformer", {}).pop("heads_by_layer", None):
-        fields["transformer"]["num_heads"] = by_layer
+    for field, name in BY_LAYER.items():
+        if by_layer := fields.get("transformer", {}).pop(name, None):
+            fields["transformer"][field] = by_layer
     return fields
 
 

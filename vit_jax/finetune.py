@@ -12,7 +12,7 @@ from vit_jax.experiment import Experiment, model_fields
 from vit_jax.models.zoo import NAMED_FIELDS, Model, canonical_name
 from vit_jax.origin import Fields, known_name, shapes_of
 from vit_jax.pretrained import open_origin, open_pretrained
-from vit_jax.settings import FROM_WEIGHTS, KEYS
+from vit_jax.settings import BY_LAYER, FROM_WEIGHTS, KEYS
 
 # Of the released model's fields, those that a new head has of its own (official behaviour).
 _OF_THE_HEAD = ("num_classes", "representation_size", "head_bias_init")
@@ -72,9 +72,9 @@ def _as_settings(fields: Mapping[str, Any]) -> dict[str, Any]:
         name = NAMED_FIELDS.get(path.rpartition(".")[2])
         if name and isinstance(said[path], str):
             said[f"{path}.{name}"] = said.pop(path)
-    heads = "model.transformer.num_heads"
-    if isinstance(said.get(heads), tuple):
-        said["model.transformer.heads_by_layer"] = said.pop(heads)
+    for field, name in BY_LAYER.items():
+        if isinstance(said.get(f"model.transformer.{field}"), tuple):
+            said[f"model.transformer.{name}"] = said.pop(f"model.transformer.{field}")
     return {key: value for key, value in said.items() if key in KEYS}
 
 

@@ -1,6 +1,7 @@
 """The program that JAX makes for an NVIDIA GPU, as far as it can be read without one."""
 
 import collections
+import contextlib
 import functools
 import re
 
@@ -11,8 +12,10 @@ from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
 from tests import runs
 from vit_jax.data.augmentation import Augmentation
+from vit_jax.errors import ConfigError
 from vit_jax.experiment import make_model, make_preprocess
 from vit_jax.models import kernels
+from vit_jax.models.summary import check_attention_kernel
 from vit_jax.optim import make_optimizer, make_schedule
 from vit_jax.runtime import gpu
 from vit_jax.state import initial_state
@@ -94,3 +97,21 @@ def test_a_bfloat16_step(kernel, positions):
     assert sums["f32"] > 20
     assert sums["bf16"] == 0
     assert text.count("tf.aliasing_output") == len(jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"attention_dropout_rate": 0.1}, "no dropout of attention weights"),
+        ({"attention": {"head_width": 12}}, "heads of a width divisible by 8"),
+    ],
+)
+def test_a_kernel_that_is_asked_for_by_name_must_serve(fields, reason):
+    transformer = {"attention_dropout_rate": 0.0, "attention": {"head_width": 8}, **fields}
+    config = runs.tiny_config(dtype="bfloat16", model={"transformer": transformer})
+    model = make_model(config, 10)
+    check_attention_kernel("auto", model, (16, 16))
+    refused = pytest.raises(ConfigError, match=f"'cudnn' cannot serve here: .*{reason}")
+    with refused if reason else contextlib.nullcontext():
+        check_attention_kernel("cudnn", model, (16, 16))

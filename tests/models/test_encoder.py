@@ -131,7 +131,7 @@ def test_stochastic_depth_leaves_out_whole_branches():
     np.testing.assert_allclose(added[~dropped], 2 * branch[~dropped], atol=1e-4)
 
 
-def test_stochastic_depth_grows_linearly_from_zero_or_is_that_of_every_block():
+def test_stochastic_depth_grows_linearly_from_zero_or_as_given():
     rates = []
 
     def record(call, args, kwargs, context):
@@ -144,9 +144,9 @@ def test_stochastic_depth_grows_linearly_from_zero_or_is_that_of_every_block():
         encoder = models.Encoder(**SIZES, drop_path_rate=0.2)
         jax.eval_shape(encoder.init, jax.random.key(0), X)
         jax.eval_shape(PLAIN.init, jax.random.key(0), X)
-        uniform = models.Encoder(**SIZES, drop_path_rate=0.2, drop_path_rule="uniform")
+        uniform = models.Encoder(**SIZES, drop_path_rate=(0.2, 0.1, 0.3))
         jax.eval_shape(uniform.init, jax.random.key(0), X)
-    np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0, 0, 0, 0.2, 0.2, 0.2])
+    np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0, 0, 0, 0.2, 0.1, 0.3])
 
 
 def test_epsilon_is_that_of_every_norm():
@@ -200,6 +200,7 @@ def test_heads_may_differ_from_layer_to_layer():
     [
         ({"remat": "dot_saveable"}, "remat='dot_saveable' is none of .*; did you mean 'dots_"),
         ({"num_heads": (3, 3)}, r"num_heads=\(3, 3\) must be .* each of the 3 layers"),
+        ({"drop_path_rate": (0.1, 0.1)}, r"drop_path_rate=\(0.1, 0.1\) must be .* the 3 layers"),
         ({"attention": "cuddn"}, "attention='cuddn' is none of .*; did you mean 'cudnn'"),
         ({"attention": {"kernal": "xla"}}, "attention field 'kernal' is unknown; .*'kernel'"),
     ],

@@ -90,7 +90,7 @@ def test_the_program_does_not_grow_with_the_layers():
 
 
 def test_branches_of_blocks_with_one_rate_are_dropped_for_whole_images():
-    fields = {"drop_path_rate": 0.5, "drop_path_rule": "uniform"}
+    fields = {"drop_path_rate": (0.5,) * LAYERS}
     loop = models.ScannedEncoder(**SIZES, **fields)
     images = jnp.repeat(X[:1], 64, axis=0)
     drawn = {"dropout": jax.random.key(5)}

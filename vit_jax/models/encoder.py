@@ -25,9 +25,6 @@ REMAT = (
     "dots_with_no_batch_dims_saveable",
     "everything_saveable",
 )
-# How a rate of stochastic depth is meant: of the last block, growing linearly from 0 in the first
-# (arXiv:1603.09382, section 3), or of every block (arXiv:2204.07118, section 3).
-DROP_PATH_RULES = ("linear", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +119,10 @@ class Encoder(nn.Module):
     """Position embeddings, `num_layers` blocks `encoderblock_i`, and a last LayerNorm.
 
     The first six fields are official; `num_heads` may also be one number for each block. Those of
-    `Encoder1DBlock` follow.
+    `Encoder1DBlock` follow, where `drop_path_rate` may be that of each block too; a single one is
+    the last block's, and grows linearly from 0 in the first (arXiv:1603.09382, section 3).
 
     Fields:
-      drop_path_rule: a name of `DROP_PATH_RULES`: which blocks `drop_path_rate` is meant for.
       remat: a name of `REMAT`: what the backward pass keeps of a block; None for all it needs.
     """
 
@@ -140,9 +137,8 @@ class Encoder(nn.Module):
     dtype: DTypeLike = jnp.float32
     epsilon: float = 1e-6
     layer_scale: float | None = None
-    drop_path_rate: float | int = 0.0
+    drop_path_rate: float | int | Sequence[float | int] = 0.0
     attention: str | Fields = "auto"
-    drop_path_rule: str = "linear"
     remat: str | None = None
 
     @nn.compact
@@ -225,20 +221,16 @@ class Encoder(nn.Module):
             dtype=self.dtype,
             epsilon=self.epsilon,
             layer_scale=self.layer_scale,
-            drop_path_rate=self._drop_path_rate(i),
+            drop_path_rate=rates_of_layers(self.drop_path_rate, self.num_layers)[i],
             attention=self.attention,
             **flax,
         )
 
-    def _drop_path_rate(self, i: int) -> float | int:
-        if self.drop_path_rule == "uniform":
-            return self.drop_path_rate
-        return self.drop_path_rate * i / max(self.num_layers - 1, 1)
-
     def _check(self, head_mask: Array | None, look: Look) -> None:
-        if self.remat is not None:
-            _check_known("remat", self.remat, REMAT)
-        _check_known("drop_path_rule", self.drop_path_rule, DROP_PATH_RULES)
+        if self.remat is not None and self.remat not in REMAT:
+            raise ConfigError(
+                f"remat={self.remat!r} is none of {', '.join(REMAT)}{nearest(self.remat, REMAT)}"
+            )
         if wrong := sorted(i for i in look.attention if not 0 <= i < self.num_layers):
             raise ConfigError(f"layers={wrong}: the layers are 0 to {self.num_layers - 1}")
         heads = heads_of_layers(self.num_heads, self.num_layers)
@@ -249,21 +241,28 @@ class Encoder(nn.Module):
             )
 
 
-def _check_known(field: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise ConfigError(f"{field}={name!r} is none of {', '.join(known)}{nearest(name, known)}")
-
-
 def heads_of_layers(num_heads: int | Sequence[int], num_layers: int) -> tuple[int, ...]:
     """Returns the heads of each layer; `ConfigError` unless there is one number for each."""
     if isinstance(num_heads, int):
         return (num_heads,) * num_layers
-    if len(num_heads) != num_layers:
+    return _of_layers("num_heads", num_heads, num_layers)
+
+
+def rates_of_layers(
+    rate: float | int | Sequence[float | int], num_layers: int
+) -> tuple[float | int, ...]:
+    """Returns the stochastic depth of each layer: as given, or growing linearly up to the given."""
+    if isinstance(rate, float | int):
+        return tuple(rate * i / max(num_layers - 1, 1) for i in range(num_layers))
+    return _of_layers("drop_path_rate", rate, num_layers)
+
+
+def _of_layers(field: str, given: Sequence[Any], num_layers: int) -> tuple[Any, ...]:
+    if len(given) != num_layers:
         raise ConfigError(
-            f"num_heads={tuple(num_heads)} must be one number, or one for each of the "
-            f"{num_layers} layers"
+            f"{field}={tuple(given)} must be one number, or one for each of the {num_layers} layers"
         )
-    return tuple(num_heads)
+    return tuple(given)
 
 
 def attention_fields(given: str | Fields) -> dict[str, Any]:

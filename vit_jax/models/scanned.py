@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from vit_jax.errors import ConfigError
-from vit_jax.models.encoder import Encoder, Look, heads_of_layers
+from vit_jax.models.encoder import Encoder, Look, heads_of_layers, rates_of_layers
 
 
 class ScannedEncoder(Encoder):
@@ -30,7 +30,7 @@ class ScannedEncoder(Encoder):
         block, own = self._block(0, heads[0], parent=None), self.variables["params"]
         layers = [own[f"encoderblock_{i}"] for i in range(self.num_layers)]
         params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-        rates = (self.dropout_rate, self.attention_dropout_rate, self.drop_path_rate)
+        rates = self.dropout_rate, self.attention_dropout_rate, block.drop_path_rate
         drops = train and max(rates) > 0
         keys = jax.random.split(self.make_rng("dropout"), self.num_layers) if drops else None
 
@@ -42,8 +42,8 @@ class ScannedEncoder(Encoder):
         return jax.lax.scan(one, x, (params, keys, head_mask))[0]
 
     def _check_alike(self, heads: tuple[int, ...]) -> None:
-        grows = self.drop_path_rate > 0 and self.drop_path_rule == "linear"
-        if len({*heads}) > 1 or grows:
+        rates = rates_of_layers(self.drop_path_rate, self.num_layers)
+        if len({*heads}) > 1 or len({*rates}) > 1:
             field = f"num_heads={heads}" if len({*heads}) > 1 else "drop_path_rate"
             raise ConfigError(
                 f"blocks that run as a loop must be alike, and {field} makes them differ; leave it "

@@ -11,7 +11,10 @@ import jax
 from flax import linen as nn
 
 from vit_jax import trees
+from vit_jax.errors import ConfigError
 from vit_jax.models.inputs import example_inputs
+from vit_jax.models.kernels import why_not_cudnn
+from vit_jax.runtime import gpu
 
 Shape = tuple[int, ...]
 # {path: parameter's shape and dtype}, and {module's path: what it returns for one image}.
@@ -94,6 +97,26 @@ def attention_size(model: nn.Module, image_size: tuple[int, int]) -> AttentionSi
         if path.endswith("/query/kernel") and len(leaf.shape) == 3  # not a BERT's, of short texts
     ]
     return max(found, key=lambda size: size.tokens**2 * size.heads * size.width, default=None)
+
+
+def check_attention_kernel(
+    kernel: str | None, model: nn.Module, image_size: tuple[int, int]
+) -> None:
+    """Raises ConfigError if cuDNN's attention is asked for by name and cannot train a model here.
+
+    A model that is only looked at has the plain kernel then (`choose_kernel`).
+    """
+    size = attention_size(model, image_size) if kernel == "cudnn" else None
+    if size is None:
+        return
+    dropout = (getattr(model, "transformer", None) or {}).get("attention_dropout_rate", 0.1) > 0
+    query = jax.ShapeDtypeStruct((1, size.tokens, size.heads, size.width), model.dtype)
+    platform, capability = jax.default_backend(), gpu.compute_capability()
+    if reason := why_not_cudnn(platform, capability, query, dropout=dropout):
+        raise ConfigError(
+            f"config.model.transformer.attention.kernel='cudnn' cannot serve here: {reason}; "
+            "'auto' takes it wherever it does"
+        )
 
 
 def compiled_flops(model: nn.Module, image_size: tuple[int, int]) -> float:

@@ -12,3 +12,10 @@ def compute_capability() -> float | None:
         return float(said)
     except ValueError:  # AMD's are names, such as gfx942
         return None
+
+
+def fast_dtype() -> str:
+    """Returns "bfloat16" where this process's devices have matrix units for it, or "float32"."""
+    capability = compute_capability()
+    old = capability is not None and capability < AMPERE
+    return "float32" if old or jax.default_backend() == "cpu" else "bfloat16"

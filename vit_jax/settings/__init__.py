@@ -20,6 +20,9 @@ RETIRED = {
     "log_config": "settings are always written to config.json",
 }
 
+# {field of the encoder: setting of its value in each layer, where they differ}
+BY_LAYER = {"num_heads": "heads_by_layer", "drop_path_rate": "drop_path_by_layer"}
+
 # What pretrained weights decide where the settings do not.
 FROM_WEIGHTS = (*MODEL_FIELDS, "pp.antialias", "pp.interpolation", "pp.mean", "pp.std")
 # What the training images decide where neither they nor the settings do, with pp.from_data.

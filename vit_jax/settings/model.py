@@ -1,6 +1,6 @@
 """Settings of the model; None takes what the named model, or the class, has."""
 
-from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, PATCH, POSITIVE, Key, one_of
+from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, PATCH, POSITIVE, SHARES, Key, one_of
 
 MODEL: dict[str, Key] = {
     # Pretrained weights
@@ -59,16 +59,16 @@ MODEL: dict[str, Key] = {
     ),
     "model.transformer.drop_path_rate": Key(
         None,
-        "Stochastic depth: share of images for which training leaves out a residual branch.",
+        "Stochastic depth: share of images for which training leaves out a residual branch of the "
+        "last block; it grows linearly from 0 in the first.",
         BELOW_ONE,
         float,
     ),
-    "model.transformer.drop_path_rule": Key(
+    "model.transformer.drop_path_by_layer": Key(
         None,
-        "Whether that is the last block's, growing from 0 in the first; or every block's. None is "
-        "'linear'.",
-        one_of("linear", "uniform"),
-        str,
+        "Stochastic depth of each block, where it does not grow so; in place of drop_path_rate.",
+        SHARES,
+        tuple,
     ),
     "model.transformer.remat": Key(
         None,

@@ -45,6 +45,10 @@ RATE = Rule(lambda value: 0 < value <= LARGEST_RATE, "must be positive and at mo
 DECAY = Rule(lambda value: 0 <= value <= LARGEST_RATE, "must be from 0 to 1e9")
 BELOW_ONE = Rule(lambda value: 0 <= value < 1, "must be at least 0 and below 1")
 SHARE = Rule(lambda value: 0 <= value <= 1, "must be from 0 to 1")
+SHARES = Rule(
+    lambda value: all(0 <= share < 1 for share in value),
+    "must be numbers that are at least 0 and below 1",
+)
 AREA = Rule(
     lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
     "must be (low, high) with 0 < low <= high <= 1",
