@@ -12,6 +12,7 @@ that it is current.
 """
 
 import argparse
+import dataclasses
 import json
 import re
 import shlex
@@ -24,6 +25,9 @@ from typing import Any
 import machine
 
 from vit_jax.config import differences, flatten
+from vit_jax.models.encoder import Encoder
+from vit_jax.models.zoo import model_fields
+from vit_jax.optim import second_decay
 from vit_jax.recipes import load_config
 from vit_jax.records.comparison import mean_and_spread
 from vit_jax.records.metrics_file import TIMING, read_metrics
@@ -98,7 +102,8 @@ def unlike(command: str, config: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Returns {setting: (of the run, of the command)} of those that make the command another run.
 
     The seed follows the command, words in capitals stand for folders, and what is left open is
-    what weights or images said. A setting that the run is older than had its default then.
+    what weights or images said. A setting that the run is older than had its default then. None
+    and the value that it stands for are the same.
 
     Args:
       command: `vit_jax train --config=RECIPE`, with flags.
@@ -107,15 +112,27 @@ def unlike(command: str, config: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     flags = [word for word in shlex.split(command) if word.startswith("--")]
     (recipe,) = (flag.split("=", 1)[1] for flag in flags if flag.startswith("--config="))
     told = load_config(recipe, [flag for flag in flags if flag.startswith("--config.")])
-    told = portable(told.to_dict())
-    found = differences({path: key.default for path, key in KEYS.items()} | flatten(config), told)
+    told = flatten(portable(told.to_dict()))
+    had = {path: key.default for path, key in KEYS.items()} | flatten(config)
+    same = meant(had).keys() - differences(meant(had), meant(told))
     return {
         key: (own, other)
-        for key, (own, other) in found.items()
-        if key not in HARMLESS | {"seed"}
+        for key, (own, other) in differences(had, told).items()
+        if key not in HARMLESS | {"seed"} | same
         and not (other is None and key in FROM_WEIGHTS)
         and not (isinstance(other, str) and other.isupper())
     }
+
+
+def meant(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns flat settings with what None stands for, where that is known without weights."""
+    known = {"beta2": second_decay(settings["optimizer"], None)}
+    if settings["model_or_filename"] is None:
+        fields = dataclasses.fields(Encoder)
+        named = model_fields(settings["model.model_name"]) if settings["model.model_name"] else {}
+        known |= {f"model.transformer.{field.name}": field.default for field in fields}
+        known |= flatten({"model": named})
+    return {key: known.get(key) if value is None else value for key, value in settings.items()}
 
 
 def table(runs: Path) -> str:

@@ -116,12 +116,56 @@ def test_a_command_is_told_from_that_of_another_run(flags, changes, found):
     assert record.unlike(command, {**config, **changes}).keys() == found
 
 
-def test_every_command_gives_the_settings_that_its_run_had():
-    for folder in record.RUNS.iterdir():
-        config = folder / "config.json"
-        if config.exists():  # older records have none
-            command = record.read(folder)["command"]
-            assert record.unlike(command, json.loads(config.read_text())) == {}, folder.name
+def _mcvit(flags="", **changes):
+    config = load_config("compact_cifar:mcvit,CIFAR10").to_dict()
+    changed = {**config, **changes, "dataset": "cifar"}
+    return record.unlike(f"vit_jax train --config=compact_cifar:mcvit,CIFAR10 {flags}", changed)
+
+
+def _rate(value):
+    return f"--config.model.transformer.drop_path_rate={value}"
+
+
+def test_none_and_what_it_stands_for_are_the_same():
+    assert _mcvit(beta2=0.999) == {}
+    assert _mcvit(beta2=0.99) == {"beta2": (0.99, None)}
+    assert _mcvit("--config.optimizer=lion", optimizer="lion", beta2=0.99) == {}
+    assert _mcvit("--config.optimizer=lion", optimizer="lion", beta2=0.999).keys() == {"beta2"}
+    assert _mcvit(_rate(0)) == {}
+    assert _mcvit(_rate(0.1)) == {"model.transformer.drop_path_rate": (None, 0.1)}
+
+
+def test_none_stands_for_what_the_named_model_has():
+    name = "cvt_7_4_32"  # which leaves out branches unless told otherwise
+    flags, model = f"--config.model.model_name={name}", {"model_name": name}
+    assert _mcvit(f"{flags} {_rate(0.1)}", model=model) == {}
+    assert _mcvit(f"{flags} {_rate(0)}", model=model).keys() == {"model.transformer.drop_path_rate"}
+
+
+def test_none_stands_for_nothing_known_where_weights_say_it():
+    """The run began from weights, whose activation its settings do not hold."""
+    config = load_config("finetune:weights.npz,PHOTOS").to_dict()
+    command = "vit_jax train --config=finetune:weights.npz,PHOTOS"
+    flag = "--config.model.transformer.activation=gelu_tanh"
+    assert record.unlike(f"{command} {flag}", config).keys() == {"model.transformer.activation"}
+
+
+# Runs on a machine that is gone, recorded before records kept the settings.
+WITHOUT_SETTINGS = {"compact_cifar_mcvit_cifar10_unmixed", "lit_cifar10_classes"}
+
+
+def test_every_record_has_the_settings_of_its_run_but_those_named():
+    folders = [*record.RUNS.iterdir()]
+    assert {f.name for f in folders if not (f / "config.json").exists()} == WITHOUT_SETTINGS
+
+
+RECORDS = sorted(file.parent.name for file in record.RUNS.glob("*/config.json"))
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_command_gives_the_settings_that_its_run_had(name):
+    config = json.loads((record.RUNS / name / "config.json").read_text())
+    assert record.unlike(record.read(record.RUNS / name)["command"], config) == {}
 
 
 def test_every_recorded_run_names_a_shipped_recipe():

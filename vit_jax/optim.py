@@ -122,8 +122,12 @@ def _moments(config: Config) -> optax.GradientTransformation:
     dtype, lion = jnp.dtype(config.optim_dtype), config.optimizer == "lion"
     if config.optimizer == "sgd":
         return optax.trace(config.beta1, accumulator_dtype=dtype)
-    beta2 = config.beta2
-    if beta2 is None:
-        beta2 = LION_BETA2 if lion else ADAM_BETA2
     rule = optax.scale_by_lion if lion else optax.scale_by_adam
-    return rule(config.beta1, beta2, mu_dtype=dtype)
+    return rule(config.beta1, second_decay(config.optimizer, config.beta2), mu_dtype=dtype)
+
+
+def second_decay(optimizer: str, beta2: float | None) -> float:
+    """Returns the decay of the second moment, which is the paper's where none is given."""
+    if beta2 is None:
+        return LION_BETA2 if optimizer == "lion" else ADAM_BETA2
+    return beta2
