@@ -5,10 +5,10 @@
     python benchmarks/record.py --table
 
 The first copies `metrics.jsonl` of a workdir to benchmarks/results/recipes/NAME, with `run.json`,
-which says how it was made and on what, and `config.json`, the settings that it had: a command that
-gives others is refused. Names that end in `_seed1`, `_seed2`, … are runs of one
-experiment and become one row. The second writes the table anew from what is there; a test holds
-that it is current.
+which says how it was made and on what, and `config.json`, the settings that it had. A command that
+gives others is refused, and one that names a folder by a word that is not in capitals. Names that
+end in `_seed1`, `_seed2`, … are runs of one experiment and become one row. The second writes the
+table anew from what is there; a test holds that it is current.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from typing import Any
 import machine
 
 from vit_jax.config import differences, flatten
+from vit_jax.data.datasets import NAMES
+from vit_jax.data.tfds import is_name
 from vit_jax.models.encoder import Encoder
 from vit_jax.models.zoo import model_fields
 from vit_jax.optim import second_decay
@@ -64,8 +66,10 @@ def main() -> None:
     if options.workdir:
         if not (options.name and options.command and options.data):
             parser.error("a record needs WORKDIR, NAME, --command and --data")
-        config = portable(json.loads((options.workdir / "config.json").read_text()))
-        if found := unlike(options.command, config):
+        config = json.loads((options.workdir / "config.json").read_text())
+        if word := private(options.command, config):
+            parser.error(f"--command: {word!r} stands for a folder or file: write it in capitals")
+        if found := unlike(options.command, portable(config)):
             parser.error(f"--command gives other settings than the run had: {found}")
         record(options.workdir, RUNS / options.name, vars(options))
     if options.table or options.workdir:
@@ -109,10 +113,7 @@ def unlike(command: str, config: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
       command: `vit_jax train --config=RECIPE`, with flags.
       config: what `config.json` of the run holds.
     """
-    flags = [word for word in shlex.split(command) if word.startswith("--")]
-    (recipe,) = (flag.split("=", 1)[1] for flag in flags if flag.startswith("--config="))
-    told = load_config(recipe, [flag for flag in flags if flag.startswith("--config.")])
-    told = flatten(portable(told.to_dict()))
+    told = flatten(portable(settings_of(command)))
     had = {path: key.default for path, key in KEYS.items()} | flatten(config)
     same = meant(had).keys() - differences(meant(had), meant(told))
     return {
@@ -122,6 +123,23 @@ def unlike(command: str, config: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         and not (other is None and key in FROM_WEIGHTS)
         and not (isinstance(other, str) and other.isupper())
     }
+
+
+def private(command: str, config: dict[str, Any]) -> str | None:
+    """Returns the word for the data in a command that only those who made the run could follow.
+
+    What a reader can follow is a word in capitals, or the name of a dataset that anyone can get.
+    """
+    word, given = settings_of(command)["dataset"], config["dataset"]
+    known = word in NAMES or is_name(word)
+    return word if not word.isupper() and (not known or given != portable(given)) else None
+
+
+def settings_of(command: str) -> dict[str, Any]:
+    """Returns the settings that a command gives: those of its recipe, and its flags over them."""
+    flags = [word for word in shlex.split(command) if word.startswith("--")]
+    (recipe,) = (flag.split("=", 1)[1] for flag in flags if flag.startswith("--config="))
+    return load_config(recipe, [flag for flag in flags if flag.startswith("--config.")]).to_dict()
 
 
 def meant(settings: dict[str, Any]) -> dict[str, Any]:

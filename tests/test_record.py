@@ -92,6 +92,9 @@ def test_a_record_keeps_the_settings_and_no_folder_of_the_machine(tmp_path, monk
     with pytest.raises(SystemExit):
         keep("vit_jax train --config=folder:PHOTOS")
     assert not (tmp_path / "recipes").exists()
+    with pytest.raises(SystemExit):
+        keep("vit_jax train --config=folder:photos --config.base_lr=0.5")
+    assert not (tmp_path / "recipes").exists()
     keep("vit_jax train --config=folder:PHOTOS --config.base_lr=0.5")
     kept = (tmp_path / "recipes" / "kept" / "config.json").read_text()
     assert "somebody" not in kept
@@ -150,6 +153,22 @@ def test_none_stands_for_nothing_known_where_weights_say_it():
     assert record.unlike(f"{command} {flag}", config).keys() == {"model.transformer.activation"}
 
 
+@pytest.mark.parametrize(
+    ("word", "dataset", "found"),
+    [
+        ("CIFAR10", "/data/cifar10", None),
+        ("cifar10", "cifar10", None),
+        ("imagenet_resized/64x64", "imagenet_resized/64x64", None),
+        ("cifar10", "/data/cifar10", "cifar10"),  # a folder that only has the name of a dataset
+        ("cats", "cats", "cats"),
+        ("photos/cats", "photos/cats", "photos/cats"),
+    ],
+)
+def test_a_word_for_a_folder_is_in_capitals(word, dataset, found):
+    command = f"vit_jax train --config=compact_cifar:mcvit,{word}"
+    assert record.private(command, {"dataset": dataset}) == found
+
+
 # Runs on a machine that is gone, recorded before records kept the settings.
 WITHOUT_SETTINGS = {"compact_cifar_mcvit_cifar10_unmixed", "lit_cifar10_classes"}
 
@@ -166,6 +185,13 @@ RECORDS = sorted(file.parent.name for file in record.RUNS.glob("*/config.json"))
 def test_every_command_gives_the_settings_that_its_run_had(name):
     config = json.loads((record.RUNS / name / "config.json").read_text())
     assert record.unlike(record.read(record.RUNS / name)["command"], config) == {}
+
+
+def test_every_recorded_command_can_be_followed():
+    for folder in record.RUNS.iterdir():
+        file = folder / "config.json"
+        config = json.loads(file.read_text()) if file.exists() else {"dataset": ""}
+        assert record.private(record.read(folder)["command"], config) is None, folder.name
 
 
 def test_every_recorded_run_names_a_shipped_recipe():
