@@ -46,6 +46,7 @@ deviation over seeds. Hours are those of the training steps alone, by the log. W
 after its colon, and where it comes from, its first lines say.
 
 """
+MANY_CLASSES = 100  # from which on others report top-5 beside accuracy
 COLUMNS = (
     *("recipe", "data", "score", "reported elsewhere", "epochs", "hours", "hardware"),
     "logs, by seed",
@@ -79,7 +80,7 @@ def main() -> None:
 def record(workdir: Path, target: Path, said: dict[str, Any]) -> None:
     """Copies the log of a run, and writes beside it how it was made."""
     config = json.loads((workdir / "config.json").read_text())
-    examples = json.loads(next(workdir.glob("checkpoints/*/metadata/metadata")).read_text())
+    saved = json.loads(next(workdir.glob("checkpoints/*/metadata/metadata")).read_text())
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(workdir / "metrics.jsonl", target / "metrics.jsonl")
     (target / "config.json").write_text(json.dumps(portable(config), indent=1) + "\n")
@@ -87,7 +88,8 @@ def record(workdir: Path, target: Path, said: dict[str, Any]) -> None:
         **{key: said[key] for key in ("command", "data", "reported", "note")},
         "seed": config["seed"],
         "batch": config["batch"],
-        "train_examples": examples["train_examples"],
+        "train_examples": saved["train_examples"],
+        "classes": len(saved["class_names"]),
         "machine": machine.describe(),
     }
     (target / "run.json").write_text(json.dumps(run, indent=1) + "\n")
@@ -190,7 +192,7 @@ def row(folders: list[Path]) -> tuple[str, ...]:
     return (
         f"`{recipe}`{first['note'] and ', ' + first['note']}",
         first["data"],
-        score(logs),
+        score(logs, first["classes"]),
         first["reported"],
         f"{steps * first['batch'] / first['train_examples']:.3g}",
         f"{statistics.mean(map(hours, logs, runs)):.2g}",
@@ -204,10 +206,15 @@ def read(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "run.json").read_text())
 
 
-def score(logs: Iterable[list[dict[str, Any]]]) -> str:
-    """Returns the last test scores of the logs in words: accuracy, macro F1 and loss."""
+def score(logs: Iterable[list[dict[str, Any]]], classes: int) -> str:
+    """Returns the last test scores of the logs in words: accuracy, macro F1 and loss.
+
+    Of 100 classes and more also whether the right one is among the five most probable.
+    """
     last = [[line for line in log if "test_accuracy" in line][-1] for log in logs]
     parts = [percent([line["test_accuracy"] for line in last])]
+    if classes >= MANY_CLASSES:
+        parts.append(f"top-5 {percent([line['test_top5_accuracy'] for line in last])}")
     if all("test_macro_f1" in line for line in last):
         parts.append(f"F1 {percent([line['test_macro_f1'] for line in last])}")
     parts.append(f"loss {statistics.mean(line['test_loss'] for line in last):.3f}")

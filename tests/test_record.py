@@ -31,6 +31,7 @@ def _write(runs, name, accuracy, **changes):
         "seed": 0,
         "batch": 10,
         "train_examples": 100,
+        "classes": 10,
         "machine": MACHINE,
     }
     (folder / "run.json").write_text(json.dumps(run | changes))
@@ -38,7 +39,7 @@ def _write(runs, name, accuracy, **changes):
         {"step": 10, "loss": 1.0, "timing": {"images_per_second": 10.0}},
         {"step": 10, "test_accuracy": 0.1, "test_loss": 2.0},
         {"step": 40, "loss": 1.0, "timing": {"images_per_second": 1.0}},
-        {"step": 40, "test_accuracy": accuracy, "test_loss": 1.0},
+        {"step": 40, "test_accuracy": accuracy, "test_top5_accuracy": 0.95, "test_loss": 1.0},
     ]
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
@@ -63,6 +64,14 @@ def test_seeds_of_one_experiment_are_one_row_with_their_spread(tmp_path):
     assert "| 2 cores of Some |" in second
 
 
+def test_top5_is_told_of_a_hundred_classes_and_more(tmp_path):
+    _write(tmp_path, "few", 0.5, classes=99)
+    _write(tmp_path, "many", 0.5, classes=100)
+    few, many = [line for line in record.table(tmp_path).splitlines() if line.startswith("| `")]
+    assert "| 50.00 %, loss 1.000 |" in few
+    assert "| 50.00 %, top-5 95.00 %, loss 1.000 |" in many
+
+
 def test_hours_are_those_of_the_steps():
     log = [
         {"step": 10, "timing": {"images_per_second": 10.0}},
@@ -76,7 +85,9 @@ def test_hours_are_those_of_the_steps():
 def test_a_record_keeps_the_settings_and_no_folder_of_the_machine(tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     (workdir / "checkpoints" / "3" / "metadata").mkdir(parents=True)
-    (workdir / "checkpoints" / "3" / "metadata" / "metadata").write_text('{"train_examples": 9}')
+    (workdir / "checkpoints" / "3" / "metadata" / "metadata").write_text(
+        '{"train_examples": 9, "class_names": ["ant", "bee"]}'
+    )
     (workdir / "metrics.jsonl").write_text('{"step": 3, "test_accuracy": 0.5, "test_loss": 1.0}\n')
     flags = ["--config.base_lr=0.5", "--config.tfds_data_dir=/home/somebody/tfds"]
     config = load_config("folder:/home/somebody/photos", flags)
@@ -100,6 +111,7 @@ def test_a_record_keeps_the_settings_and_no_folder_of_the_machine(tmp_path, monk
     assert "somebody" not in kept
     assert json.loads(kept)["dataset"] == "photos"
     assert json.loads(kept)["base_lr"] == 0.5
+    assert record.read(tmp_path / "recipes" / "kept")["classes"] == 2
 
 
 @pytest.mark.parametrize(
