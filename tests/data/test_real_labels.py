@@ -1,14 +1,17 @@
 """Files of several valid labels an image, matched to the images of a split."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from tests.data import pictures
+from tests.data import pictures, tfds_sets
+from vit_jax.data.datasets import open_dataset
 from vit_jax.data.folder import open_folder
 from vit_jax.data.holding import hold
 from vit_jax.data.real_labels import read_real_labels
+from vit_jax.data.records import RecordSource
 from vit_jax.data.sources import ArraySource
 from vit_jax.errors import DataError
 
@@ -70,6 +73,51 @@ def test_what_does_not_fit_is_one_line(content, says, folder, tmp_path):
         read_real_labels(write(tmp_path, content), folder)
 
 
+@pytest.fixture(params=["array_record", "tfrecord"])
+def imagenet(request, tmp_path):
+    """Three validation images of ImageNet by TFDS, of files 100, 99 and 98 in this order."""
+    tfds_sets.write_set(tmp_path / "tfds", "imagenet2012", {"validation": 3}, request.param)
+    return open_dataset("imagenet2012", "validation", None, str(tmp_path / "tfds"))
+
+
+def test_records_go_by_the_file_names_that_they_hold(imagenet, tmp_path):
+    in_order = read_real_labels(write(tmp_path, [[98], [], [7, 100]]), imagenet)
+    assert in_order == [{7, 100}, set(), {98}]
+    names = [f"ILSVRC2012_val_{number:08}.JPEG" for number in (98, 99, 100)]
+    given = dict(zip(names, [[98], [], [7, 100]], strict=True))
+    assert read_real_labels(write(tmp_path, given), imagenet) == in_order
+
+
+def test_names_in_records_are_read_when_asked_for(tmp_path, monkeypatch):
+    tfds_sets.write_set(tmp_path, "imagenet2012", {"validation": 3})
+    asked, own = [], RecordSource._file_name
+
+    def noted(source, index):
+        asked.append(index)
+        return own(source, index)
+
+    monkeypatch.setattr(RecordSource, "_file_name", noted)
+    source = open_dataset("imagenet2012", "validation", None, str(tmp_path))
+    assert source.labels.tolist() == [0, 1, 0]
+    assert asked == []
+    read_real_labels(write(tmp_path, [[0]] * 3), source)
+    assert sorted(asked) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", [[[0]] * 3, {"1.png": [0]}])
+def test_records_without_file_names_are_refused(content, tmp_path):
+    tfds_sets.write_set(tmp_path, "mnist", {"test": 3})
+    source = open_dataset("mnist", "test", None, str(tmp_path))
+    with pytest.raises(DataError, match="keeps none; evaluate on a folder"):
+        read_real_labels(write(tmp_path, content), source)
+
+
+def test_a_record_that_lacks_its_file_name_says_so(imagenet, tmp_path):
+    damaged = dataclasses.replace(imagenet, file_name="elsewhere")
+    with pytest.raises(DataError, match="validation, example 0: has no elsewhere"):
+        read_real_labels(write(tmp_path, [[0]] * 3), damaged)
+
+
 def test_a_source_without_file_names_is_refused(tmp_path):
     class Records:
         class_names, labels = ("ant", "bee"), np.zeros(1, np.int32)
@@ -83,5 +131,5 @@ def test_a_source_without_file_names_is_refused(tmp_path):
         def name(self, index):
             return "example 0"
 
-    with pytest.raises(DataError, match="file names, which this dataset does not keep"):
+    with pytest.raises(DataError, match="file names, but this dataset keeps none"):
         read_real_labels(write(tmp_path, [[0]]), Records())

@@ -12,11 +12,12 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from tests.data import pictures
 
-# What else an example of these has; TFDS refuses one that lacks any of its features.
+# What else an example of these has; TFDS refuses one that lacks any of its features. Files of
+# ImageNet are numbered backwards: the order of records is not that of names.
 OTHERS: dict[str, dict[str, Any]] = {
     "cifar10": {"id": "7"},
     "cifar100": {"id": "7", "coarse_label": 3},
-    "imagenet2012": {"file_name": "7.JPEG"},
+    "imagenet2012": {"file_name": lambda number: f"ILSVRC2012_val_{100 - number:08}.JPEG"},
     "oxford_iiit_pet": {
         "file_name": "7",
         "species": 1,
@@ -72,7 +73,7 @@ def write_set(
 
 def _example(name: str, info: Any, number: int, label: int | None) -> dict[str, Any]:
     pixels = image_of(number, info.features["image"].shape)
-    others = dict(OTHERS[name])
+    others = {key: own(number) if callable(own) else own for key, own in OTHERS[name].items()}
     if "segmentation_mask" in info.features:
         others["segmentation_mask"] = io.BytesIO(pictures.encoded(pixels[..., 0]))
     return {

@@ -9,10 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vit_jax.data.records import RecordSource
 from vit_jax.data.sources import ArraySource, FileSource, Source
 from vit_jax.errors import DataError
 
 Valid = list[frozenset[int]]
+
+_NAMELESS = "this dataset keeps none; evaluate on a folder of the images"
 
 
 def read_real_labels(path: str | Path, source: Source) -> Valid:
@@ -21,7 +24,8 @@ def read_real_labels(path: str | Path, source: Source) -> Valid:
     Args:
       path: JSON: a list of lists of class indices, in the order of the images' file names (of
         images in memory, which have none, in their own), or an object {file name: [indices]}.
-      source: the split, not yet held in memory, so that its files have names.
+      source: the split, not yet held in memory, so that its files have names: of a folder, or of
+        records that say what file each was, as those of ImageNet do.
 
     Raises:
       DataError: no such file, or one that does not fit the images or the classes.
@@ -38,9 +42,9 @@ def read_real_labels(path: str | Path, source: Source) -> Valid:
 
 
 def _by_name(path: str | Path, given: Any, source: Source) -> list[Any]:
-    names = _file_names(path, source)
-    if not isinstance(source, FileSource | ArraySource) or source.paths is None:
-        raise DataError(f"--real={path}: names files, but the images of this split are not files")
+    names = _file_names(source)
+    if names is None:
+        raise DataError(f"--real={path}: names files, but {_NAMELESS}")
     missing = [name for name in names if name not in given]
     if missing:
         raise DataError(
@@ -51,7 +55,11 @@ def _by_name(path: str | Path, given: Any, source: Source) -> list[Any]:
 
 
 def _in_order(path: str | Path, given: Any, source: Source) -> list[Any]:
-    names = _file_names(path, source)
+    names = _file_names(source)
+    if names is None and isinstance(source, ArraySource):  # images that never were files
+        names = [f"{place:012}" for place in range(len(source))]
+    if names is None:
+        raise DataError(f"--real={path}: goes by file names, but {_NAMELESS}")
     if len(given) != len(names):
         raise DataError(
             f"--real={path}: has {len(given)} lists for {len(names)} images; there must be one an "
@@ -62,16 +70,15 @@ def _in_order(path: str | Path, given: Any, source: Source) -> list[Any]:
     return [lists[place] for place in range(len(names))]
 
 
-def _file_names(path: str | Path, source: Source) -> list[str]:
-    """Returns names whose order is that of a list of labels."""
-    if isinstance(source, FileSource | ArraySource) and source.paths is not None:
-        return [Path(source.name(place)).name for place in range(len(source))]
-    if isinstance(source, ArraySource):
-        return [f"{place:012}" for place in range(len(source))]
-    raise DataError(
-        f"--real={path}: goes by file names, which this dataset does not keep; evaluate on a "
-        "folder of the images"
-    )
+def _file_names(source: Source) -> list[str] | None:
+    """Returns the name of each example's file, without folders; None if they are not kept."""
+    if isinstance(source, RecordSource):
+        paths = source.file_names()
+    elif isinstance(source, FileSource | ArraySource) and source.paths is not None:
+        paths = [source.name(place) for place in range(len(source))]
+    else:
+        return None
+    return None if paths is None else [Path(path).name for path in paths]
 
 
 def _checked(path: str | Path, classes: Any, count: int) -> frozenset[int]:

@@ -33,6 +33,7 @@ class RecordSource:
       image, label: names of their features.
       class_names: names of all classes.
       title: what to call the split in a message.
+      file_name: name of the feature that says what file an image was; None where there is none.
     """
 
     records: Records
@@ -40,6 +41,7 @@ class RecordSource:
     label: str
     class_names: tuple[str, ...]
     title: str
+    file_name: str | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -62,6 +64,20 @@ class RecordSource:
         with ThreadPoolExecutor(_THREADS) as pool:
             read = pool.map(lambda index: self[index][1], range(len(self)))
             return np.fromiter(read, np.int32, len(self))
+
+    def file_names(self) -> list[str] | None:
+        """Returns the file that each image was, if it is kept; all records are read for them."""
+        if self.file_name is None:
+            return None
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return [*pool.map(self._file_name, range(len(self)))]
+
+    def _file_name(self, index: int) -> str:
+        features = read_features(self.records, index, self.name(index))
+        found = features[self.file_name].bytes_list.value
+        if not found:
+            raise DataError(f"{self.name(index)}: has no {self.file_name}")
+        return found[0].decode("utf-8", "replace")
 
     def name(self, index: int) -> str:
         return f"{self.title}, example {index}"

@@ -19,6 +19,7 @@ from vit_jax.data.tfrecord import Part
 from vit_jax.errors import ConfigError, DataError, nearest
 
 EXTRA = "pip install 'vit_jax[tfds]'"
+_FILE_NAME = "file_name"
 _CAPTION_WORDS = ("caption", "text", "sentence", "description")
 
 
@@ -53,7 +54,8 @@ def open_tfds(
     info = _info(dataset, data_dir, manual_dir, _keys)
     image, label = _keys(info)
     records, title = _records(info, split)
-    source = RecordSource(records, image, label, tuple(info.features[label].names), title)
+    classes = tuple(info.features[label].names)
+    source = RecordSource(records, image, label, classes, title, _file_name_key(info))
     source[0]  # one whose labels were never published is no use, and says so now
     return source
 
@@ -121,6 +123,14 @@ def _keys(info: Any) -> tuple[str, str]:
     if not images or not labels:
         raise _lacks(info, features, "label" if images else "image", "a ClassLabel")
     return _meant(info, images, "image"), _meant(info, labels, "label")
+
+
+def _file_name_key(info: Any) -> str | None:
+    """Returns the name of the text that says what file an image was, as ImageNet has it."""
+    from tensorflow_datasets import features as kinds
+
+    features: dict[str, Any] = dict(info.features.items())
+    return _FILE_NAME if isinstance(features.get(_FILE_NAME), kinds.Text) else None
 
 
 def _caption_keys(info: Any) -> tuple[str, str]:
