@@ -7,7 +7,7 @@
 MODEL: `cvt` reads the class token and `mcvit` pools the sequence (arXiv:2104.05704, section 3.2);
 these are the names of the project they come from, while the paper calls the pooling one CVT. Both
 have 119 thousand parameters: 32 px in patches of 4, width 48, 4 layers of 4 heads, MLP of 192.
-`cct` is `mcvit` with two 3 x 3 convolutions in the place of the patches.
+`cct` is `mcvit` with two 3 x 3 convolutions in the place of the patches, and 146 thousand.
 DATA: `cifar10` or `cifar100` of TFDS, or a folder {train,test}/CLASS/*.png of the same images.
 
 `original` is that project's training, as far as it is described: 100 epochs, batches of 256, a
