@@ -31,7 +31,11 @@ TRAINING: dict[str, Key] = {
         "'sgd' with momentum is the official fine-tuning.",
         one_of("sgd", "adamw", "lion", "lamb"),
     ),
-    "optim_dtype": Key("bfloat16", "Dtype of the (first) momentum.", one_of("float32", "bfloat16")),
+    "optim_dtype": Key(
+        "bfloat16",
+        "Dtype of the (first) momentum; a second one is float32, as bfloat16 would lose its changes.",
+        one_of("float32", "bfloat16"),
+    ),
     "base_lr": Key(0.03, "Learning rate after the warm-up.", RATE),
     "decay_type": Key(
         "cosine", "Schedule after the warm-up.", one_of("cosine", "linear", "constant")
