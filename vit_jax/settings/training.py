@@ -33,7 +33,7 @@ TRAINING: dict[str, Key] = {
     ),
     "optim_dtype": Key(
         "bfloat16",
-        "Dtype of the (first) momentum; a second one is float32, as bfloat16 would lose its changes.",
+        "Dtype of the (first) momentum; the second is float32: bfloat16 would lose its changes.",
         one_of("float32", "bfloat16"),
     ),
     "base_lr": Key(0.03, "Learning rate after the warm-up.", RATE),
