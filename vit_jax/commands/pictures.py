@@ -45,11 +45,13 @@ def _report(options: argparse.Namespace, _: list[str]) -> int:
     if picture.suffix != ".png":
         raise ConfigError(f"--output={options.output}: must end in .png")
     from vit_jax.pictures.comparing import draw_comparison
-    from vit_jax.records.comparison import compare, comparison_table
+    from vit_jax.records.comparison import compare, comparison_table, settings_table
     from vit_jax.tables import console
 
     groups = compare(options.workdirs)
     console().print(comparison_table(groups))
+    if (all_settings := settings_table(groups)) is not None:
+        console().print(all_settings)
     draw_comparison(groups, picture)
     print(f"drawn       {options.output}")
     return 0

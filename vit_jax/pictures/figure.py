@@ -34,6 +34,16 @@ def new_figure(width: float | int, height: float | int, title: str) -> Any:
     return figure
 
 
+def count_steps(axes: Any) -> None:
+    """Gives the x axis a few ticks, at whole numbers: long ones have room, and no step is half."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    # One tick will do: of a single step there is no second one near.
+    locator = MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
 def save(figure: Any, path: Path) -> None:
     """Writes a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)

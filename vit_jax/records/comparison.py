@@ -2,19 +2,26 @@
 
 import dataclasses
 import statistics
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import rich.box
 import rich.table
 
 from vit_jax.config import as_tuple
 from vit_jax.errors import CheckpointError
+from vit_jax.optim import ADAM_BETA2, LION_BETA2
 from vit_jax.records.metrics_file import Record, is_evaluation, read_metrics
 from vit_jax.settings import HARMLESS
+from vit_jax.settings.augreg import PRESETS
 from vit_jax.tables import table
 from vit_jax.workdir import Workdir
 
-_WIDEST = 30  # letters of a setting in the table
+_WIDEST, _HEADING = 38, 9  # letters of a line that says what a group is, and of a heading
+_LONGEST = 40  # letters of a value beside others; the table of all settings has it whole
+_FEW_SETTINGS, _FEW_RUNS = 6, 4  # that a group is described by
 # (heading, key in metrics.jsonl, factor, digits); of these those that a run has
 _COLUMNS = (
     ("accuracy, %", "test_accuracy", 100.0, 2),
@@ -27,26 +34,37 @@ _COLUMNS = (
     ("@5, %", "test_text_to_image_recall_5", 100.0, 2),
 )
 
+Point = tuple[int, float, float | None]  # step, mean, standard deviation
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
     """Runs whose settings differ in the seed alone.
 
     Attributes:
-      settings: those in which it differs from the other groups, "key=value" each; of a single
-        group, its workdir.
+      settings: {setting: value} of those in which not all groups are the same; first the ones that
+        have most values.
       runs: the lines of metrics.jsonl of each.
-      workdirs: as the user wrote them.
+      workdirs: the end of the path of each, as long as it takes to tell all of them apart.
     """
 
-    settings: tuple[str, ...]
+    settings: dict[str, Any]
     runs: tuple[tuple[Record, ...], ...]
     workdirs: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """The settings in one line."""
-        return ", ".join(self.settings)
+        """Its workdirs, of many the first ones: no other group has this name."""
+        more = len(self.workdirs) - _FEW_RUNS
+        ending = f" and {more} more" if more > 0 else ""
+        return ", ".join(self.workdirs[:_FEW_RUNS]) + ending
+
+    @property
+    def few_settings(self) -> list[str]:
+        """The settings that differ, "key=value" each; of many the first ones."""
+        shown = [f"{key}={_cut(str(value))}" for key, value in self.settings.items()]
+        more = len(shown) - _FEW_SETTINGS
+        return [*shown[:_FEW_SETTINGS], f"and {more} more"] if more > 0 else shown
 
     def last(self, key: str) -> list[float]:
         """Returns a test score of the last evaluation of each run that has it."""
@@ -57,7 +75,7 @@ class Group:
         """Returns the step of the last evaluation of each run."""
         return [[line["step"] for line in run if is_evaluation(line)][-1] for run in self.runs]
 
-    def curve(self, key: str) -> list[tuple[int, float, float | None]]:
+    def curve(self, key: str) -> list[Point]:
         """Returns (step, mean, standard deviation) at the steps that all runs have a value for.
 
         The deviation is that of a sample; None for a single run.
@@ -84,18 +102,25 @@ def compare(workdirs: Sequence[str]) -> list[Group]:
     for number, place in enumerate(places):
         if place.root.resolve() in [other.root.resolve() for other in places[:number]]:
             raise CheckpointError(f"{place.given}: is given twice; a run counts once")
-    runs = [(place, _settings(place), _lines(place)) for place in places]
-    grouped: dict[tuple[tuple[str, Any], ...], list[tuple[Workdir, tuple[Record, ...]]]] = {}
-    for place, settings, lines in runs:
-        key = tuple(sorted(settings.items(), key=lambda pair: pair[0]))
-        grouped.setdefault(key, []).append((place, lines))
-    differing = _differing(
-        [dict(key) for key in grouped], [found[0][0].given for found in grouped.values()]
-    )
+    grouped: dict[tuple[tuple[str, Any], ...], list[tuple[str, tuple[Record, ...]]]] = {}
+    for place, name in zip(places, _short_names(places), strict=True):
+        key = tuple(sorted(_settings(place).items()))
+        grouped.setdefault(key, []).append((name, _lines(place)))
+    differing = _differing([dict(key) for key in grouped])
     return [
-        Group(named, tuple(lines for _, lines in found), tuple(place.given for place, _ in found))
-        for named, found in zip(differing, grouped.values(), strict=True)
+        Group(settings, tuple(lines for _, lines in found), tuple(name for name, _ in found))
+        for settings, found in zip(differing, grouped.values(), strict=True)
     ]
+
+
+def _short_names(places: Sequence[Workdir]) -> list[str]:
+    """Returns the last parts of the paths, as few of them as leave no two the same."""
+    paths = [place.root.resolve() for place in places]
+    names, count = [path.name for path in paths], 1
+    while len(set(names)) < len(names):  # the paths differ, so this ends
+        count += 1
+        names = [str(Path(*path.parts[-count:])) for path in paths]
+    return names
 
 
 def _settings(place: Workdir) -> dict[str, Any]:
@@ -104,7 +129,20 @@ def _settings(place: Workdir) -> dict[str, Any]:
             f"{place.given}: holds no config.json and metrics.jsonl; it is not the workdir of a run"
         )
     ignored = HARMLESS | {"seed"}
-    return {key: as_tuple(value) for key, value in place.settings().items() if key not in ignored}
+    found = {key: as_tuple(value) for key, value in place.settings().items() if key not in ignored}
+    return _in_one_spelling(found)
+
+
+def _in_one_spelling(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings in which a default, or a preset, that a recipe spells out stands as such."""
+    spelt = dict(settings)
+    if spelt["beta2"] is None and spelt["optimizer"] != "sgd":  # which has no second moment
+        spelt["beta2"] = LION_BETA2 if spelt["optimizer"] == "lion" else ADAM_BETA2
+    if spelt["layer_decay"] == 1:
+        spelt["layer_decay"] = None
+    preset = PRESETS.get(spelt["augment.preset"], {})
+    spelt |= {f"augment.{name}": as_tuple(value) for name, value in preset.items()}
+    return spelt | {"augment.preset": None}
 
 
 def _lines(place: Workdir) -> tuple[Record, ...]:
@@ -114,35 +152,60 @@ def _lines(place: Workdir) -> tuple[Record, ...]:
     return lines
 
 
-def _differing(groups: Sequence[dict[str, Any]], fallback: Sequence[str]) -> list[tuple[str, ...]]:
+def _differing(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns, of each group, the settings in which not all are the same."""
-    keys = list(dict.fromkeys(key for group in groups for key in group))
-    differ = [key for key in keys if len({repr(group.get(key)) for group in groups}) > 1]
-    if not differ:
-        return [(given,) for given in fallback]
-    return [tuple(f"{key}={group.get(key)}" for key in differ) for group in groups]
+    values = {key: {group.get(key) for group in groups} for group in groups for key in group}
+    differ = sorted((key for key in values if len(values[key]) > 1), key=lambda k: -len(values[k]))
+    return [{key: group.get(key) for key in differ} for group in groups]
 
 
 def comparison_table(groups: Sequence[Group]) -> rich.table.Table:
     """Returns a table of the last test scores: mean ± standard deviation over the runs."""
-    made = table("last evaluation on the test split", [], [])
-    # A width of its own, so that the figures beside it break no setting that is not long.
-    longest = max(len(one) for group in groups for one in ("settings", *group.settings))
-    made.add_column("settings", overflow="fold", width=min(longest, _WIDEST))
+    made = table("last evaluation on the test split", [], ["#"])
+    made.box, made.show_lines = rich.box.HORIZONTALS, True
+    made.pad_edge, made.collapse_padding = False, True
+    made.add_column("workdirs", overflow="fold", max_width=_WIDEST)
     columns = [column for column in _COLUMNS if any(group.last(column[1]) for group in groups)]
     for heading in ("runs", "steps", *(heading for heading, *_ in columns)):
-        made.add_column(heading, justify="right", min_width=max(map(len, heading.split())))
-    for group in groups:
+        # Only the column to their left becomes narrower where there is no room.
+        lines = textwrap.fill(heading, _HEADING, break_long_words=False)
+        made.add_column(lines, justify="right", no_wrap=True)
+    for number, group in enumerate(groups, 1):
         scores = (_shown(group.last(key), factor, digits) for _, key, factor, digits in columns)
         steps = sorted(set(group.last_steps()))
-        shown = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,}–{steps[-1]:,}"
-        made.add_row("\n".join(group.settings), str(len(group.runs)), shown, *scores)
+        shown = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,}\n–{steps[-1]:,}"
+        text = "\n".join([group.name, *group.few_settings])
+        made.add_row(str(number), text, str(len(group.runs)), shown, *scores)
     return made
+
+
+def settings_table(groups: Sequence[Group]) -> rich.table.Table | None:
+    """Returns a table of all settings that differ, with the groups, by number, of each value.
+
+    None where they are so few that the rows of `comparison_table` say them all.
+    """
+    if len(groups[0].settings) <= _FEW_SETTINGS:
+        return None
+    made = table("all settings that differ, with the numbers (#) of the groups", ["setting"], [])
+    made.add_column("values", overflow="fold")
+    for key in sorted(groups[0].settings):
+        numbers: dict[Any, list[str]] = {}
+        for number, group in enumerate(groups, 1):
+            numbers.setdefault(group.settings[key], []).append(f"#{number}")
+        shown = (f"{value} in {', '.join(found)}" for value, found in numbers.items())
+        made.add_row(key, "; ".join(shown))
+    return made
+
+
+def _cut(text: str) -> str:
+    """Leaves the middle of a long text out: paths differ at their ends."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[1 - half :]}"
 
 
 def _shown(values: Sequence[float], factor: float, digits: int) -> str:
     if not values:
         return "–"
     mean, spread = mean_and_spread(values)
-    around = "" if spread is None else f" ± {factor * spread:.{digits}f}"
+    around = "" if spread is None else f"\n± {factor * spread:.{digits}f}"
     return f"{factor * mean:.{digits}f}{around}"
