@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.pictures.figure import new_figure, save
+from vit_jax.pictures.figure import count_steps, new_figure, save
 from vit_jax.records.metrics_file import TIMING, Record
 
 # (title, [(key in metrics.jsonl, label)], y axis, factor)
@@ -52,7 +52,7 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
         axes.set(title=name, xlabel="step", ylabel=unit)
         axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)  # there are no half steps
+        count_steps(axes)
         for number, (key, label) in enumerate(series):
             points = [(r["step"], factor * r[key]) for r in flat if _known(r, key)]
             if points:

@@ -39,7 +39,7 @@ def count_steps(axes: Any) -> None:
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     # One tick will do: of a single step there is no second one near.
-    locator = MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    locator = MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
