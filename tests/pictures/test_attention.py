@@ -1,5 +1,6 @@
 """Attention rollout and distances against sums by hand; models without a class token."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -66,6 +67,42 @@ def test_distances_are_in_pixels_and_of_patches_alone(front):
     np.testing.assert_allclose(found, [0, (4 + 4 + 8) / 3, (12 + 8 + 12) / 9], rtol=1e-6)
     down = attention_distances(jnp.asarray(weights), (3, 1), (5.0, 4.0))
     np.testing.assert_allclose(down[1], (5 + 5 + 10) / 3, rtol=1e-6)
+
+
+def looking_at_the_class_token():
+    """Returns a model whose second head of the first layer gives all weight to the class token.
+
+    The weights of the patches are exp(-1,000) of it, which is 0 in float32.
+    """
+    model, variables = vit()
+    first = variables["params"]["Transformer"]["encoderblock_0"]
+    attention = first["MultiHeadDotProductAttention_0"]
+    table = variables["params"]["Transformer"]["posembed_input"]
+    table["pos_embedding"] = table["pos_embedding"].at[:, 0].set(jnp.tile(jnp.array([9, -9]), 8))
+    along = jnp.tile(jnp.array([1.0, -1.0]), 8)
+    attention["query"]["bias"] = attention["query"]["bias"].at[1].set(100.0)
+    attention["key"]["kernel"] = attention["key"]["kernel"].at[:, 1].set(100 * along[:, None])
+    return model, variables
+
+
+def test_patches_that_look_at_the_class_token_alone_have_no_distance(tmp_path):
+    """Their other weights underflow, as those of a first layer after 10 epochs on photographs."""
+    front, grid = 1, (1, 3)
+    weights = np.zeros((2, 2, 4, 4), np.float32)
+    weights[..., 0] = 1
+    weights[0, 0, front] = [0.5, 0.0, 0.5, 0.0]  # one patch looks at its neighbour, 4 away
+    found = attention_distances(jnp.asarray(weights), grid, (5.0, 4.0))
+    np.testing.assert_array_equal(found, [4, np.nan])
+    model, variables = looking_at_the_class_token()
+    assert weights_of(model, variables)[0][:, 1, 1:, 1:].max() == 0
+    looked = look(model, variables, PREPROCESS, IMAGES)
+    assert [np.isnan(one).tolist() for one in looked.distances] == [
+        [False, True], [False, False], [False, False]
+    ]  # fmt: skip
+    draw_distances(looked, tmp_path / "distances.png", "title")
+    nowhere = tuple(np.full(2, np.nan, np.float32) for _ in range(3))
+    with pytest.raises(CannotDrawError, match="no head attends to patches"):
+        draw_distances(dataclasses.replace(looked, distances=nowhere), tmp_path / "d.png", "x")
 
 
 def test_the_class_token_is_read_and_what_is_in_front_is_left_out():

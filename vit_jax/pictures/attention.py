@@ -26,7 +26,8 @@ class Looked:
 
     Attributes:
       images: as the model sees them, before normalisation.
-      distances: for each layer, of each head the mean attention distance, in pixels.
+      distances: for each layer, of each head the mean attention distance, in pixels; NaN for a
+        head that looks at no patch.
       class_maps: for each layer what the class token attends to, the mean of its heads; None
         where there is no class token.
       head_maps: the same for each head; pruned layers have fewer.
@@ -62,7 +63,9 @@ def attention_distances(
     """Returns how far each head looks, on average over images and patches, in pixels.
 
     The distance from a patch to those it attends to, weighted by the attention (Dosovitskiy et al.
-    2021, section D.7). Tokens that are no patches, which have no place, are left out of both.
+    2021, section D.7). Tokens that are no patches, which have no place, are left out of both; so is
+    a patch that attends to them alone: what is left for the patches may underflow to 0. A head in
+    which all patches do has no distance, NaN.
 
     Args:
       weights: of one layer; the last tokens are the patches, row by row.
@@ -72,9 +75,11 @@ def attention_distances(
     y, x = np.mgrid[: grid[0], : grid[1]].reshape(2, -1)
     places = np.stack([y * patch[0], x * patch[1]], axis=1).astype(np.float32)
     apart = np.sqrt(((places[:, None] - places[None]) ** 2).sum(-1))
-    among = weights[:, :, -len(places) :, -len(places) :]
-    among = among / among.sum(-1, keepdims=True)
-    return (among * apart[None, None]).sum(-1).mean((0, 2))
+    among = weights[:, :, -len(places) :, -len(places) :].astype(jnp.float32)
+    total = among.sum(-1)
+    looks = total > jnp.finfo(jnp.float32).tiny
+    distances = (among * apart[None, None]).sum(-1) / jnp.where(looks, total, 1.0)
+    return distances.mean((0, 2), where=looks)
 
 
 Look = Callable[[trees.Tree, UInt8[np.ndarray, "b h w 3"]], Looked]
@@ -227,17 +232,24 @@ def laid_over(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def draw_distances(looked: Looked, path: Path, title: str) -> None:
-    """Draws the mean attention distance of each head over the depth (the ViT paper's Figure 7)."""
+    """Draws the mean attention distance of each head over the depth (the ViT paper's Figure 7).
+
+    Raises:
+      CannotDrawError: no head has one.
+    """
+    layers = [one[~np.isnan(one)] for one in looked.distances]
+    if not any(map(len, layers)):
+        raise CannotDrawError("no head attends to patches")
     figure = new_figure(8, 5, title)
     axes = figure.subplots()
-    for layer, distances in enumerate(looked.distances, 1):
+    for layer, distances in enumerate(layers, 1):
         label = "a head" if layer == 1 else None
         at = np.full(len(distances), layer)
         axes.plot(at, distances, "o", color="tab:blue", alpha=0.7, label=label)
-    means = [float(one.mean()) for one in looked.distances]
+    means = [float(one.mean()) if len(one) else np.nan for one in layers]
     axes.plot(range(1, len(means) + 1), means, color="tab:orange", label="mean of the layer")
     axes.set(xlabel="layer", ylabel="mean attention distance (pixels)")
-    axes.set_ylim(0, 1.08 * max(float(one.max()) for one in looked.distances) or 1)
+    axes.set_ylim(0, 1.08 * float(np.concatenate(layers).max()) or 1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend()

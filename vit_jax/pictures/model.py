@@ -89,7 +89,8 @@ def _draw_attention(
         DISTANCES,
         "How far heads look: the distance between a patch and those it attends to, weighted by the "
         "attention. In a trained model some heads of the first layers look near, some far, and "
-        "later ones mostly far.",
+        "later ones mostly far. Patches that look at the class token alone do not count, and a "
+        "head that has no others has no dot.",
         lambda path: draw_distances(
             looked, path, f"Mean attention distance, {name}, over {len(looked.images)} images"
         ),
