@@ -8,15 +8,19 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
+from vit_jax.data.datasets import is_at_hand
 from vit_jax.data.preprocess import Preprocess, opened
-from vit_jax.errors import CheckpointError
+from vit_jax.errors import CheckpointError, VitJaxError
+from vit_jax.experiment import open_split
 from vit_jax.models.lit import LitModel
 from vit_jax.origin import describe_model
 from vit_jax.pair_model import image_tower
 from vit_jax.pictures.album import Album
-from vit_jax.pictures.model import draw_model
-from vit_jax.pictures.page import is_foreign, write_page
+from vit_jax.pictures.examples import pixels_of, spread_out
+from vit_jax.pictures.model import FILES, draw_model
+from vit_jax.pictures.page import foreign_file, write_page
 from vit_jax.predict import open_model
+from vit_jax.pretrained import Pretrained, Trained
 
 
 def visualize(
@@ -28,7 +32,8 @@ def visualize(
 
     Args:
       source: what `load_pretrained` takes.
-      images: files for its attention; without them that is left out.
+      images: files for its attention; without them a run looks at a few of its test images, if
+        they are at hand. Of other weights attention is left out then.
       output: the folder of the pictures.
       fields: of `create_model`, which say what a file of weights does not.
 
@@ -37,27 +42,41 @@ def visualize(
 
     Raises:
       CheckpointError, DataError: weights or images that cannot be read, or a folder that holds
-        another's page.
+        another's page or pictures.
     """
     folder = Path(output).expanduser()
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"--output={output}: is a file; name a folder")
-    if is_foreign(folder):
-        raise CheckpointError(f"--output={output}: has an index.html of another; name a new folder")
+    if (foreign := foreign_file(folder, FILES)) is not None:
+        raise CheckpointError(f"--output={output}: has another's {foreign}; name a new folder")
     trained = open_model(source, **fields)
-    pixels = _pixels(images, trained.preprocess)
+    pixels = _pixels(images, trained.preprocess) if images else _of_run(trained)
     model: Any = trained.model
     name, album = describe_model(model), Album(folder)
     variables = jax.device_get(trained.variables)
     if isinstance(model, LitModel):
         model, variables = image_tower(model, variables)
+    for file in FILES:  # of an earlier album: what is not drawn now must not show another model
+        (folder / file).unlink(missing_ok=True)
     draw_model(album, model, variables, trained.preprocess, pixels, name)
     write_page(album, f"{name}: {Path(source).name or source}")
     return album
 
 
-def _pixels(paths: Sequence[str], preprocess: Preprocess) -> UInt8[np.ndarray, "b h w 3"] | None:
+def _pixels(paths: Sequence[str], preprocess: Preprocess) -> UInt8[np.ndarray, "b h w 3"]:
     """Returns image files as the model sees them, before normalisation."""
-    if not paths:
-        return None
     return np.stack([preprocess.pixels(opened(path)) for path in paths])
+
+
+def _of_run(trained: Trained | Pretrained) -> UInt8[np.ndarray, "b h w 3"] | None:
+    """Returns a few test images of a classifier's run; None where they are not at hand."""
+    if not isinstance(trained, Trained) or trained.config.task != "classify":
+        return None
+    config = trained.config
+    try:
+        if not is_at_hand(config.dataset, config.tfds_data_dir):
+            return None
+        source = open_split(config, config.pp.test, keep=False)
+        return pixels_of(source, spread_out(np.arange(len(source))), trained.preprocess)
+    except VitJaxError:  # a folder that is gone, an image that cannot be read
+        return None

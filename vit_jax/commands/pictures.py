@@ -11,8 +11,15 @@ from vit_jax.errors import ConfigError
 
 def _visualize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=SOURCE)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="files to show attention on")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="of pictures and page")
+    parser.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="files to show attention on; default: a few test images of a run",
+    )
+    parser.add_argument(
+        "--output", default="pictures", metavar="FOLDER", help="default: pictures, with a page"
+    )
     add_describing(parser)
 
 
@@ -68,7 +75,7 @@ REPORT = Command(
 VISUALIZE = Command(
     "visualize",
     "draw attention, position embeddings and filters of a model",
-    "vit_jax visualize B_16.npz holiday.jpg --output=pictures",
+    "vit_jax visualize B_16.npz holiday.jpg",
     _visualize_arguments,
     _visualize,
 )

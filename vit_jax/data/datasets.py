@@ -59,6 +59,12 @@ def open_dataset(
     )
 
 
+def is_at_hand(dataset: str, tfds_data_dir: str | None = None) -> bool:
+    """Returns whether a dataset is on this machine, so that `open_dataset` downloads nothing."""
+    is_local = dataset in NAMES or Path(dataset).expanduser().exists()
+    return is_local or tfds.is_prepared(dataset, tfds_data_dir)
+
+
 def _given(dataset: str, split: str, arrays: Mapping[str, Source] | None) -> Source:
     """Returns a split that was passed from Python, which the config says too: it is recorded."""
     if arrays is None or dataset != ARRAYS:

@@ -30,10 +30,16 @@ def names() -> list[str]:
     return tfds.list_builders(with_community_datasets=False)
 
 
+def is_prepared(dataset: str, data_dir: str | None = None) -> bool:
+    """Returns whether a dataset of that name lies prepared: reading it downloads nothing."""
+    base = dataset.split("/")[0].split(":")[0]
+    return base.isidentifier() and _prepared(dataset, data_dir) is not None
+
+
 def is_name(dataset: str, data_dir: str | None = None) -> bool:
     """Returns whether TFDS knows a dataset, or one of that name lies prepared."""
     base = dataset.split("/")[0].split(":")[0]
-    return base.isidentifier() and (base in names() or _prepared(dataset, data_dir) is not None)
+    return base.isidentifier() and (base in names() or is_prepared(dataset, data_dir))
 
 
 def open_tfds(

@@ -27,6 +27,14 @@ def least_sure(outcomes: Outcomes) -> Int[np.ndarray, "n"]:
     return np.argsort(outcomes.confidence, kind="stable")[:_SHOWN]
 
 
+_FEW = 6
+
+
+def spread_out(index: Int[np.ndarray, "n"]) -> Int[np.ndarray, "_"]:
+    """Returns six places, or all of fewer, from all over a split, for a model to look at."""
+    return index[np.linspace(0, len(index) - 1, min(_FEW, len(index))).astype(int)]
+
+
 def pixels_of(
     source: Source, places: Int[np.ndarray, "n"], preprocess: Preprocess
 ) -> UInt8[np.ndarray, "n h w 3"]:

@@ -20,6 +20,7 @@ from vit_jax.pictures.positions import draw_positions, positions_of
 
 ATTENTION, DISTANCES = "Attention", "Attention distance"
 POSITIONS, FILTERS = "Position embeddings", "First-layer filters"
+FILES = ("attention.png", "distances.png", "positions.png", "filters.png")
 
 
 def draw_model(

@@ -57,13 +57,20 @@ def write_page(album: Album, title: str, tables: Sequence[Table] = ()) -> Path:
     return file
 
 
-def is_foreign(folder: Path) -> bool:
-    """Returns whether a folder holds a page that `write_page` did not write, and would replace."""
-    file = folder / _NAME
-    if not file.is_file():
-        return file.exists()
-    with file.open(encoding="utf-8", errors="replace") as content:
-        return content.read(len(_START)) != _START
+def foreign_file(folder: Path, pictures: Sequence[str]) -> str | None:
+    """Returns a file that an album would replace, and that is of no earlier one; None without.
+
+    Pictures are an album's if its page lies beside them.
+
+    Args:
+      folder: of the album; it need not exist.
+      pictures: names of the files that it may write besides its page.
+    """
+    page = folder / _NAME
+    if page.is_file():
+        with page.open(encoding="utf-8", errors="replace") as content:
+            return None if content.read(len(_START)) == _START else _NAME
+    return next((name for name in (_NAME, *pictures) if (folder / name).exists()), None)
 
 
 def _picture(album: Album, picture: Picture) -> str:

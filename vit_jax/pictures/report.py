@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 
 from vit_jax import trees
 from vit_jax.experiment import Experiment
@@ -17,7 +16,13 @@ from vit_jax.pair_model import image_tower
 from vit_jax.pictures.album import Album, Picture
 from vit_jax.pictures.confusion import draw_confusion
 from vit_jax.pictures.curves import draw_curves
-from vit_jax.pictures.examples import draw_examples, least_sure, pixels_of, worst_mistakes
+from vit_jax.pictures.examples import (
+    draw_examples,
+    least_sure,
+    pixels_of,
+    spread_out,
+    worst_mistakes,
+)
 from vit_jax.pictures.figure import in_one_line
 from vit_jax.pictures.model import draw_model
 from vit_jax.pictures.page import Table, write_page
@@ -29,7 +34,6 @@ from vit_jax.workdir import Workdir
 logger = logging.getLogger("vit_jax")
 
 _CLASSES_SHOWN = 100
-_IMAGES_LOOKED_AT = 6
 
 
 def draw_report(
@@ -149,10 +153,8 @@ def _draw_own(
             lambda path: draw_pairs(experiment, outcomes.index, whole, path, name),
         )
         model, host = image_tower(model, whole)
-    count = min(_IMAGES_LOOKED_AT, len(outcomes.index))
-    chosen = outcomes.index[np.linspace(0, len(outcomes.index) - 1, count).astype(int)]
     preprocess = experiment.preprocess
-    images = pixels_of(experiment.test.source, chosen, preprocess)
+    images = pixels_of(experiment.test.source, spread_out(outcomes.index), preprocess)
     draw_model(album, model, host, preprocess, images, name)
 
 
