@@ -15,7 +15,7 @@ from vit_jax import models
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.data.sources import ArraySource
 from vit_jax.models.posemb import sincos2d
-from vit_jax.pictures import confusion, curves
+from vit_jax.pictures import attention, confusion, curves, positions
 from vit_jax.pictures.album import Album
 from vit_jax.pictures.confusion import draw_confusion
 from vit_jax.pictures.curves import draw_curves, moving_mean
@@ -235,6 +235,26 @@ def test_moving_mean_keeps_slopes_in_place():
     assert moving_mean(line) == pytest.approx(line)
     assert moving_mean([0.0, 9.0, 0.0, 9.0, 0.0], share=0.5)[1:4] == [3.0, 6.0, 3.0]
     assert moving_mean([5.0]) == [5.0]
+
+
+def test_titles_count_well_and_say_what_colours_mean(tmp_path, monkeypatch):
+    titles = []
+
+    def note(figure, path):
+        titles.extend([figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)])
+        path.touch()
+
+    for module in (attention, positions):
+        monkeypatch.setattr(module, "save", note)
+    for count in (1, 2):
+        images = np.stack([noise(8, 8)] * count)
+        draw_model(Album(tmp_path), *vit(), PREPROCESS, images, "name")
+    draw_positions(np.ones((400, 4), np.float32), (20, 20), tmp_path / "p.png", "x")
+    said = "\n".join(titles)
+    assert "over 1 image\n" in said
+    assert "over 2 images\n" in said
+    assert "each map: its least weight dark, its largest bright" in said
+    assert "; of every 2 rows and columns one is shown" in said
 
 
 def test_curves_are_drawn_from_whatever_lines_there_are(tmp_path, monkeypatch):

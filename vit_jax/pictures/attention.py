@@ -197,7 +197,9 @@ def draw_attention(looked: Looked, path: Path, title: str) -> None:
     count = len(looked.images)
     height, width = looked.images.shape[1:3]
     figure = new_figure(
-        2.1 * (len(columns) + 1), 0.7 + (2.1 * height / width + 0.05) * count, title
+        2.1 * (len(columns) + 1),
+        0.9 + (2.1 * height / width + 0.05) * count,
+        f"{title}\neach map: its least weight dark, its largest bright",
     )
     axes = figure.subplots(count, len(columns) + 1, squeeze=False)
     extent = (0, width, height, 0)

@@ -29,11 +29,15 @@ _PANELS = (
     ("Throughput", (("images_per_second", "images"),), "images trained on per second", 1.0),
 )
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+_SIGMOID = {
+    "loss": "train: sigmoid cross-entropy (nats)",
+    "test_loss": "test: softmax cross-entropy (nats)",
+}
 # What is not the noisy value of a single batch.
 _STYLES = {"learning_rate": "exact"}
 
 
-def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
+def draw_curves(records: Sequence[Record], path: Path, title: str, loss: str = "softmax") -> None:
     """Draws loss, accuracy, test scores, learning rate, gradient norm and throughput over steps.
 
     Training values are those of single batches (thin) with their moving mean (thick), test values
@@ -43,6 +47,8 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
       records: lines of metrics.jsonl.
       path: the PNG to write.
       title: stands above the picture.
+      loss: that of training. Test losses are softmax cross-entropies; beside another one, they have
+        a scale of their own.
     """
     figure = new_figure(14, 7.5, title)
     flat = [{**record, **record.get(TIMING, {})} for record in records]
@@ -53,12 +59,18 @@ def draw_curves(records: Sequence[Record], path: Path, title: str) -> None:
         axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
         count_steps(axes)
+        shown = []
         for number, (key, label) in enumerate(series):
             points = [(r["step"], factor * r[key]) for r in flat if _known(r, key)]
-            if points:
-                _draw_series(axes, points, label, _style(key), _COLOURS[number])
-        if len(axes.get_legend_handles_labels()[1]) > 1:
-            axes.legend()
+            if not points:
+                continue
+            on = axes
+            if loss == "sigmoid" and key in _SIGMOID:
+                on = axes.twinx() if shown else axes
+                on.set_ylabel(_SIGMOID[key])
+            shown.append(_draw_series(on, points, label, _style(key), _COLOURS[number]))
+        if len(shown) > 1:
+            axes.legend(handles=shown)
     save(figure, path)
 
 
@@ -73,15 +85,17 @@ def _style(key: str) -> str:
 
 def _draw_series(
     axes: Any, points: list[tuple[int, float]], label: str, style: str, colour: str
-) -> None:
+) -> Any:
+    """Draws values over steps, and returns the line that the label is of."""
     steps, values = zip(*points, strict=True)
     if style == "dots" or len(points) == 1:  # a single point is no line
-        axes.plot(steps, values, "o-", color=colour, markersize=4, label=label)
+        (line,) = axes.plot(steps, values, "o-", color=colour, markersize=4, label=label)
     elif style == "exact":
-        axes.plot(steps, values, color=colour, label=label)
+        (line,) = axes.plot(steps, values, color=colour, label=label)
     else:
         axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
-        axes.plot(steps, moving_mean(values), color=colour, label=label)
+        (line,) = axes.plot(steps, moving_mean(values), color=colour, label=label)
+    return line
 
 
 def moving_mean(values: Sequence[float], share: float = 0.05) -> list[float]:

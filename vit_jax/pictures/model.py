@@ -79,6 +79,7 @@ def _draw_attention(
         for heading in (ATTENTION, DISTANCES):
             album.leave_out(heading, reason)
         return
+    over = "1 image" if len(looked.images) == 1 else f"{len(looked.images)} images"
     album.draw(
         "attention.png",
         ATTENTION,
@@ -92,9 +93,7 @@ def _draw_attention(
         "attention. In a trained model some heads of the first layers look near, some far, and "
         "later ones mostly far. Patches that look at the class token alone do not count, and a "
         "head that has no others has no dot.",
-        lambda path: draw_distances(
-            looked, path, f"Mean attention distance, {name}, over {len(looked.images)} images"
-        ),
+        lambda path: draw_distances(looked, path, f"Mean attention distance, {name}, over {over}"),
     )
 
 

@@ -71,7 +71,7 @@ def draw_positions(table: Float[np.ndarray, "n d"], grid: Grid, path: Path, titl
         middles = [place * (size + _gap(grid)) + size / 2 - 0.5 for place in range(count)]
         getattr(axes, f"set_{name}ticks")(middles, [step // 2 + 1 + step * i for i in range(count)])
     axes.set(xlabel="column of the patch", ylabel="row of the patch")
-    every = f"; every {step}th patch" if step > 1 else ""
+    every = f"; of every {step} rows and columns one is shown" if step > 1 else ""
     axes.set_title(f"each map: cosine similarity to all {show(grid)} patches{every}", fontsize=10)
     figure.colorbar(drawn, ax=axes, fraction=0.046, label="cosine similarity")
     for spine in axes.spines.values():

@@ -77,7 +77,7 @@ def _draw_all(
             "Curves",
             "Training values are those of single batches (thin) and their moving mean; test values "
             "are those of the whole split.",
-            lambda path: draw_curves(read_metrics(place.metrics), path, title),
+            lambda path: draw_curves(read_metrics(place.metrics), path, title, config.loss),
         )
     if outcomes is not None:
         tables = _tables(place, experiment, outcomes)

@@ -1,4 +1,4 @@
-"""Ticks of steps: their labels have room, and there are no half steps."""
+"""Curves over steps: ticks have room, there are no half steps, and losses have their scales."""
 
 import itertools
 from pathlib import Path
@@ -70,3 +70,23 @@ def test_there_are_no_half_steps(module, steps, monkeypatch):
     for axes in drawn(module, monkeypatch, records).axes:
         if axes.lines:
             assert [text for *_, text in labels(axes)] == [f"{step:,}" for step in steps]
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_losses_of_two_kinds_have_a_scale_each(loss, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda figure, _: drawn.append(figure))
+    records = [{"step": s, "loss": 0.01 / s, "test_loss": 5 / s} for s in range(1, 50)]
+    curves.draw_curves(records, tmp_path / "c.png", "title", loss)
+    found = {axes.get_ylabel(): axes for axes in drawn[0].axes if axes.lines}
+    legend = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    assert legend == ["train", "test"]
+    if loss == "softmax":
+        assert set(found) == {"cross-entropy (nats)"}
+        return
+    assert set(found) == {
+        "train: sigmoid cross-entropy (nats)", "test: softmax cross-entropy (nats)"
+    }  # fmt: skip
+    assert found["train: sigmoid cross-entropy (nats)"].get_ylim()[1] < 0.02
+    curves.draw_curves([{"step": 1, "test_loss": 1.0}], tmp_path / "c.png", "title", loss)
+    assert drawn[1].axes[0].get_ylabel() == "test: softmax cross-entropy (nats)"
