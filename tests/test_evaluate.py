@@ -51,8 +51,9 @@ def test_score_is_that_of_scikit_learn(model_and_variables):
     scores = _score(model_and_variables, 50, make_mesh())
     assert scores["accuracy"] == accuracy_score(digits.labels, chances.argmax(1))
     assert scores["top5_accuracy"] == top_k_accuracy_score(digits.labels, chances, k=5)
-    macro = f1_score(digits.labels, chances.argmax(1), average="macro")
-    assert scores["macro_f1"] == pytest.approx(macro, abs=1e-12)
+    for average in ("macro", "weighted"):
+        expected = f1_score(digits.labels, chances.argmax(1), average=average)
+        assert scores[f"{average}_f1"] == pytest.approx(expected, abs=1e-12)
     assert scores["loss"] == pytest.approx(log_loss(digits.labels, chances), rel=1e-6)
 
 

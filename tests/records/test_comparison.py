@@ -30,6 +30,7 @@ def write(folder, accuracies, **changes):
             "test_accuracy": a,
             "test_loss": 1 - a,
             "test_macro_f1": a,
+            "test_weighted_f1": a + 0.01,
             "test_ece": 0.1,
         }
         for i, a in enumerate(accuracies, 1)
@@ -79,11 +80,11 @@ def test_the_command_prints_a_table_and_draws(workdirs, tmp_path, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     rules = [number for number, line in enumerate(lines) if line and set("".join(line)) == {"─"}]
     assert lines[rules[1] + 1 : rules[1] + 3] == [
-        ["1", "a0,", "a1,", "a2", "3", "20", "75.00", "75.00", "0.2500", "10.00"],
-        ["base_lr=0.001", *"± 5.00 ± 5.00 ± 0.0500 ± 0.00".split()],
+        ["1", "a0,", "a1,", "a2", "3", "20", "75.00", "75.00", "76.00", "0.2500", "10.00"],
+        ["base_lr=0.001", *"± 5.00 ± 5.00 ± 5.00 ± 0.0500 ± 0.00".split()],
     ]
     assert rules[2] == rules[1] + 3  # a rule between two groups
-    assert lines[rules[2] + 1] == ["2", "b", "1", "20", "90.00", "90.00", "0.1000", "10.00"]
+    assert lines[rules[2] + 1] == "2 b 1 20 90.00 90.00 91.00 0.1000 10.00".split()
     assert lines[rules[2] + 2] == ["base_lr=0.5"]
     assert not any("all settings" in " ".join(line) for line in lines)
     with Image.open(picture) as drawn:
@@ -123,7 +124,7 @@ def test_steps_are_those_of_the_scores(tmp_path, capsys):
         file.write('{"step": 29, "loss": 0.1}\n')
     assert main(["report", given, f"--output={tmp_path / 'c.png'}"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "20.00" in line)
-    assert row.split()[-5:-3] == ["20", "20.00"]
+    assert row.split()[:5] == ["1", "run", "1", "20", "20.00"]
 
 
 MANY = {
@@ -138,20 +139,21 @@ MANY = {
 
 
 def test_of_many_settings_a_few_stand_beside_the_group_and_all_below(tmp_path, capsys):
-    """Those with most values come first, as they tell most groups apart."""
+    """First the one with most values; the next ones tell apart those that are left."""
     given = [
         write(tmp_path / "plain", [0.1]),
         write(tmp_path / "changed", [0.2], **MANY),
         write(tmp_path / "more", [0.3], **{**MANY, "warmup_steps": 3}),
+        write(tmp_path / "last", [0.4], **{**MANY, "warmup_steps": 3, "weight_decay": 0.0}),
     ]
     groups = compare(given)
-    assert [len(group.settings) for group in groups] == [7, 7, 7]
-    assert groups[2].few_settings[0] == "warmup_steps=3"
+    assert [len(group.settings) for group in groups] == [7, 7, 7, 7]
+    assert groups[2].few_settings[:2] == ["warmup_steps=3", "weight_decay=0.1"]
     assert groups[2].few_settings[6:] == ["and 1 more"]
     assert main(["report", *given, f"--output={tmp_path / 'c.png'}"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert all(any(line[:1] == [key] for line in lines) for key in MANY)
-    assert ["decay_type", *"cosine in #1; linear in #2, #3".split()] in lines
+    assert ["decay_type", *"cosine in #1; linear in #2, #3, #4".split()] in lines
 
 
 def test_workdirs_are_named_by_what_tells_them_apart(tmp_path):

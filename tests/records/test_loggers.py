@@ -93,7 +93,14 @@ def _shown(terminal):
         console.progress(10, values, {"images_per_second": 1234.0})
         console.scores(
             10,
-            {"loss": 0.5, "accuracy": 0.75, "top5_accuracy": 1.0, "macro_f1": 0.7, "ece": 0.123},
+            {
+                "loss": 0.5,
+                "accuracy": 0.75,
+                "top5_accuracy": 1.0,
+                "macro_f1": 0.7,
+                "weighted_f1": 0.6,
+                "ece": 0.123,
+            },
         )
     return text.getvalue()
 

@@ -19,13 +19,14 @@ from vit_jax.settings.augreg import PRESETS
 from vit_jax.tables import table
 from vit_jax.workdir import Workdir
 
-_WIDEST, _HEADING = 38, 9  # letters of a line that says what a group is, and of a heading
+_WIDEST, _HEADING = 38, 8  # letters of a line that says what a group is, and of a heading
 _LONGEST = 40  # letters of a value beside others; the table of all settings has it whole
 _FEW_SETTINGS, _FEW_RUNS = 6, 4  # that a group is described by
 # (heading, key in metrics.jsonl, factor, digits); of these those that a run has
 _COLUMNS = (
     ("accuracy, %", "test_accuracy", 100.0, 2),
     ("macro F1, %", "test_macro_f1", 100.0, 2),
+    ("weighted F1, %", "test_weighted_f1", 100.0, 2),
     ("loss", "test_loss", 1.0, 4),
     ("calibration error, %", "test_ece", 100.0, 2),
     ("image → text @1, %", "test_image_to_text_recall_1", 100.0, 2),
@@ -43,7 +44,7 @@ class Group:
 
     Attributes:
       settings: {setting: value} of those in which not all groups are the same; first the ones that
-        have most values.
+        tell most groups apart.
       runs: the lines of metrics.jsonl of each.
       workdirs: the end of the path of each, as long as it takes to tell all of them apart.
     """
@@ -153,10 +154,22 @@ def _lines(place: Workdir) -> tuple[Record, ...]:
 
 
 def _differing(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns, of each group, the settings in which not all are the same."""
+    """Returns, of each group, the settings in which not all are the same; the most telling first.
+
+    That is, beside those before it, the one by which most groups are told apart.
+    """
     values = {key: {group.get(key) for group in groups} for group in groups for key in group}
-    differ = sorted((key for key in values if len(values[key]) > 1), key=lambda k: -len(values[k]))
-    return [{key: group.get(key) for key in differ} for group in groups]
+    left = [key for key in values if len(values[key]) > 1]
+    chosen: list[str] = []
+
+    def telling(key: str) -> tuple[int, int]:
+        told = {tuple(group.get(one) for one in (*chosen, key)) for group in groups}
+        return len(told), len(values[key])
+
+    while left:
+        chosen.append(max(left, key=telling))
+        left.remove(chosen[-1])
+    return [{key: group.get(key) for key in chosen} for group in groups]
 
 
 def comparison_table(groups: Sequence[Group]) -> rich.table.Table:

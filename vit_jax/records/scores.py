@@ -44,8 +44,8 @@ class Outcomes:
     def summary(self) -> dict[str, float]:
         """Returns the scores that an evaluation logs.
 
-        `loss` (nats), `accuracy`, `top5_accuracy`, `macro_f1` and `ece`; where images could not be
-        read, `skipped` is their number.
+        `loss` (nats), `accuracy`, `top5_accuracy`, `macro_f1`, `weighted_f1` and `ece`; where
+        images could not be read, `skipped` is their number.
         """
         skipped = self.scored - len(self.labels)
         return {
@@ -53,6 +53,7 @@ class Outcomes:
             "accuracy": float(self.correct.mean()),
             "top5_accuracy": float(self.top5.mean()),
             "macro_f1": self.classes.macro_f1,
+            "weighted_f1": self.classes.weighted_f1,
             "ece": Calibration.of(self).error,
             **({"skipped": skipped} if skipped else {}),
         }
@@ -217,7 +218,6 @@ def to_json(outcomes: Outcomes, class_names: Sequence[str]) -> dict[str, Any]:
     sums = zip(bins.count, bins.confidence, bins.correct, strict=True)
     return {
         **outcomes.summary(),
-        "weighted_f1": classes.weighted_f1,
         "images": len(outcomes.labels),
         "classes": [
             {"name": name, "images": int(support), **_scores(*rest)}
