@@ -66,10 +66,10 @@ def smoothed(group: Group, key: str) -> list[Point]:
 
     Between two steps that a run has a value for a line is drawn: runs may log at different ones.
     """
-    runs = [[(line["step"], line[key]) for line in run if key in line] for run in group.runs]
+    runs = [{line["step"]: line[key] for line in run if key in line} for run in group.runs]
     if not all(runs):
         return []
-    curves = [list(zip(*run, strict=True)) for run in runs]
+    curves = [list(zip(*sorted(run.items()), strict=True)) for run in runs]
     first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
     known = sorted({step for steps, _ in curves for step in steps if first <= step <= last})
     values = [np.interp(known, steps, moving_mean(values)) for steps, values in curves]
