@@ -29,11 +29,11 @@ from vit_jax.data.datasets import NAMES
 from vit_jax.data.tfds import is_name
 from vit_jax.models.encoder import Encoder
 from vit_jax.models.zoo import model_fields
-from vit_jax.optim import second_decay
 from vit_jax.recipes import load_config
 from vit_jax.records.comparison import mean_and_spread
 from vit_jax.records.metrics_file import TIMING, read_metrics
 from vit_jax.settings import FROM_WEIGHTS, HARMLESS, KEYS
+from vit_jax.settings.training import second_decay
 
 BENCHMARKS = Path(__file__).resolve().parent
 RUNS = BENCHMARKS / "results" / "recipes"

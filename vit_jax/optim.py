@@ -10,10 +10,9 @@ from jaxtyping import Array, Float
 
 from vit_jax import trees
 from vit_jax.config import Config
+from vit_jax.settings.training import second_decay
 
 LINEAR_END = 1e-5  # where the official linear schedule ends
-# Decays of the moments that are not given: those of the papers.
-ADAM_BETA2, LION_BETA2 = 0.999, 0.99
 
 # By path: the blocks of a model, and what comes behind them. All else comes before.
 _BLOCK = re.compile(r"(?:encoderblock|MixerBlock)_(\d+)/")
@@ -124,10 +123,3 @@ def _moments(config: Config) -> optax.GradientTransformation:
         return optax.trace(config.beta1, accumulator_dtype=dtype)
     rule = optax.scale_by_lion if lion else optax.scale_by_adam
     return rule(config.beta1, second_decay(config.optimizer, config.beta2), mu_dtype=dtype)
-
-
-def second_decay(optimizer: str, beta2: float | None) -> float:
-    """Returns the decay of the second moment, which is the paper's where none is given."""
-    if beta2 is None:
-        return LION_BETA2 if optimizer == "lion" else ADAM_BETA2
-    return beta2

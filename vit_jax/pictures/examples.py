@@ -13,7 +13,7 @@ from vit_jax.data.sources import Source
 from vit_jax.pictures.figure import CannotDrawError
 from vit_jax.records.scores import Outcomes
 
-_SHOWN = 24
+_SHOWN, _FEW = 24, 6
 
 
 def worst_mistakes(outcomes: Outcomes) -> Int[np.ndarray, "n"]:
@@ -25,9 +25,6 @@ def worst_mistakes(outcomes: Outcomes) -> Int[np.ndarray, "n"]:
 def least_sure(outcomes: Outcomes) -> Int[np.ndarray, "n"]:
     """Returns which outcomes have the least confidence, right or wrong, the least first."""
     return np.argsort(outcomes.confidence, kind="stable")[:_SHOWN]
-
-
-_FEW = 6
 
 
 def spread_out(index: Int[np.ndarray, "n"]) -> Int[np.ndarray, "_"]:

@@ -12,10 +12,10 @@ import rich.table
 
 from vit_jax.config import as_tuple
 from vit_jax.errors import CheckpointError
-from vit_jax.optim import ADAM_BETA2, LION_BETA2
 from vit_jax.records.metrics_file import Record, is_evaluation, read_metrics
 from vit_jax.settings import HARMLESS
 from vit_jax.settings.augreg import PRESETS
+from vit_jax.settings.training import second_decay
 from vit_jax.tables import table
 from vit_jax.workdir import Workdir
 
@@ -137,8 +137,8 @@ def _settings(place: Workdir) -> dict[str, Any]:
 def _in_one_spelling(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns settings in which a default, or a preset, that a recipe spells out stands as such."""
     spelt = dict(settings)
-    if spelt["beta2"] is None and spelt["optimizer"] != "sgd":  # which has no second moment
-        spelt["beta2"] = LION_BETA2 if spelt["optimizer"] == "lion" else ADAM_BETA2
+    if spelt["optimizer"] != "sgd":  # which has no second moment
+        spelt["beta2"] = second_decay(spelt["optimizer"], spelt["beta2"])
     if spelt["layer_decay"] == 1:
         spelt["layer_decay"] = None
     preset = PRESETS.get(spelt["augment.preset"], {})

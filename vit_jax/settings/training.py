@@ -144,3 +144,10 @@ TRAINING: dict[str, Key] = {
         False, "Write a digest of the whole state after every step, for `vit_jax diff`."
     ),
 }
+
+
+def second_decay(optimizer: str, beta2: float | None) -> float:
+    """Returns the decay of the second moment, which is the paper's where none is given."""
+    if beta2 is None:
+        return 0.99 if optimizer == "lion" else 0.999
+    return beta2
