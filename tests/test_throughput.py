@@ -10,6 +10,7 @@ import pytest
 from tests.golden import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "benchmarks"))  # where its own imports lie
+sides = importlib.import_module("sides")
 throughput = importlib.import_module("throughput")
 accelerator = importlib.import_module("accelerator")
 
@@ -40,8 +41,8 @@ def _options(**changes):
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_the_official_model_is_a_side_with_as_many_parameters_as_ours(mode, checkout):
     options = _options(mode=mode, peer=str(checkout))
-    found = throughput.measure(throughput.officially(options), options)
-    ours = throughput.measure(throughput.ours(options), options)
+    found = throughput.measure(sides.officially(options), options)
+    ours = throughput.measure(sides.ours(options), options)
     assert found["parameters"] == ours["parameters"]
     assert len(found["steps"]) == 1
     throughput.check_same({"vit_jax": [ours], "official": [found]})
@@ -49,7 +50,7 @@ def test_the_official_model_is_a_side_with_as_many_parameters_as_ours(mode, chec
 
 def test_a_checkout_without_the_official_model_is_one_line(tmp_path):
     with pytest.raises(SystemExit, match="give the root of an official checkout"):
-        throughput.officially(_options(peer=str(tmp_path)))
+        sides.officially(_options(peer=str(tmp_path)))
 
 
 def test_timm_is_left_out_without_torchvision(monkeypatch, capsys):
