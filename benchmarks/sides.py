@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from peers import official, plain_flax, torch_vit
 
 CLASSES = 1000
+# The peers in PyTorch have none either, and some official fields (L/16, H/14) do.
+NO_DROPOUT = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0}
 COMPILED = {"eager": None, "compiled": "default", "autotuned": "max-autotune-no-cudagraphs"}
 
 
@@ -59,7 +61,7 @@ def configured(options: argparse.Namespace) -> Any:
     from vit_jax.recipes import merge
 
     settings = {
-        "model": {"model_name": options.model},
+        "model": {"model_name": options.model, "transformer": NO_DROPOUT},
         "num_classes": CLASSES,
         "pp": {"crop": options.size},
         "batch": options.batch,
@@ -83,7 +85,9 @@ def officially(options: argparse.Namespace) -> Measured:
     from vit_jax.models.zoo import model_fields
     from vit_jax.runtime import memory
 
-    model = official.load_model(Path(options.peer), CLASSES, model_fields(options.model))
+    fields = model_fields(options.model)
+    fields["transformer"] |= NO_DROPOUT
+    model = official.load_model(Path(options.peer), CLASSES, fields)
     rule = plain_flax.clipped(options.optimizer, torch_vit.LEARNING_RATE)
     rule = rule if options.mode == "train" else None
     call, parameters = official.steps(model, options.size, options.batch, rule)

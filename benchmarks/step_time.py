@@ -34,6 +34,7 @@ import numpy as np
 import rounds as rounds_of
 from peers import official, plain_flax
 from rounds import medians_ms, print_table, verdict
+from sides import NO_DROPOUT  # it would draw differently
 
 from vit_jax import trees
 from vit_jax.config import default_config
@@ -50,7 +51,6 @@ CLASSES = 1000
 TOTAL_STEPS = 1000  # of the schedule; few of them are taken
 CHECK_STEPS = 2
 TOLERANCE = 1e-4
-NO_DROPOUT = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0}  # it would draw differently
 BASELINE = "plain flax"
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.golden import REPOSITORY
+from vit_jax.benchmark import workload
 
 sys.path.append(str(REPOSITORY / "benchmarks"))  # where its own imports lie
 sides = importlib.import_module("sides")
@@ -46,6 +47,25 @@ def test_the_official_model_is_a_side_with_as_many_parameters_as_ours(mode, chec
     assert found["parameters"] == ours["parameters"]
     assert len(found["steps"]) == 1
     throughput.check_same({"vit_jax": [ours], "official": [found]})
+
+
+@pytest.mark.parametrize("model", sorted({*accelerator.CARD.models, "ViT-H_14"}))
+def test_neither_we_nor_the_official_model_drop_what_pytorch_keeps(model, monkeypatch):
+    """The official fields of L/16 and H/14 do: their steps would be other work."""
+    fields = []
+
+    def stop(checkout, classes, given):
+        fields.append(given["transformer"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sides.official, "load_model", stop)
+    options = _options(model=model, size=224, peer="checkout")
+    with pytest.raises(KeyboardInterrupt):
+        sides.officially(options)
+    own = workload.random_experiment(sides.configured(options)).model.transformer or {}
+    for encoder in (own, *fields):
+        assert encoder["dropout_rate"] == encoder["attention_dropout_rate"] == 0.0
+    assert fields[0]["num_layers"] == own["num_layers"]
 
 
 def test_a_checkout_without_the_official_model_is_one_line(tmp_path):
