@@ -1,18 +1,27 @@
-"""What a figure was measured on: processor, cores, system and versions, and no names of hosts."""
+"""What a figure was measured on: processor, accelerators, system, versions, and no hosts' names."""
 
 import importlib.metadata
 import os
 import platform
 import resource
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def describe() -> dict[str, str | int]:
-    """Returns processor, number of cores, system and versions."""
+def describe(devices: Sequence[Any] = ()) -> dict[str, str | int]:
+    """Returns processor, number of cores, accelerators, system and versions.
+
+    Args:
+      devices: of JAX, by whoever computes on them; to ask for them here would take their memory.
+    """
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    kinds = {device.device_kind for device in devices if device.platform != "cpu"}
+    beside = {"accelerators": f"{len(devices)} {', '.join(sorted(kinds))}"} if kinds else {}
     return {
+        **beside,
         "cpu": _cpu(),
         "cores": os.cpu_count() or 0,
         "system": platform.system(),
@@ -24,7 +33,9 @@ def describe() -> dict[str, str | int]:
 def line(machine: dict[str, str | int]) -> str:
     """Returns the same in one line."""
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
-    return f"{machine['cores']} cores of an {machine['cpu']}, {machine['system']}; {versions}"
+    beside = f"{machine['accelerators']}, " if "accelerators" in machine else ""
+    cores = f"{machine['cores']} cores of an {machine['cpu']}"
+    return f"{beside}{cores}, {machine['system']}; {versions}"
 
 
 def _cpu() -> str:

@@ -59,17 +59,19 @@ def main() -> None:
     peak = matmul_peak(make_mesh(), dtype, options.seconds) / jax.device_count()
     whole = sum(one.flops * one.times for one in found)
     reached = whole / sum(one.flops * one.times / of for one, of in found.items())
+    here = machine.describe(jax.devices())
     if options.json:
         rows = [{**one._asdict(), "flops_per_second": of} for one, of in found.items()]
-        asked = {"peak_flops_per_second": peak, "reached_flops_per_second": reached}
-        print(json.dumps(asked | {"machine": machine.describe(), "products": rows}, indent=2))
+        asked = {key: getattr(options, key) for key in ("model", "size", "batch", "dtype")}
+        asked |= {"peak_flops_per_second": peak, "reached_flops_per_second": reached}
+        print(json.dumps(asked | {"machine": here, "products": rows}, indent=2))
         return
     cells = [
         [one.name, one.size, f"{of / 1e9:,.0f}", f"{of / peak:.1%}"] for one, of in found.items()
     ]
     print_table(("product", "size"), ("GFLOP/s", "of the peak"), cells)
     print(f"\nall of a block: {reached / 1e9:,.0f} GFLOP/s, {reached / peak:.1%} of the peak")
-    print(machine.line(machine.describe()))
+    print(machine.line(here))
 
 
 def products(options: argparse.Namespace) -> list[Product]:

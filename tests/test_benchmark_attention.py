@@ -102,6 +102,8 @@ def test_the_command_prints_json_and_a_table(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["kernels"]["xla"]["both_ms"]["median"] > 0
     assert found["kernels"]["xla"]["gradient_error"] < 1e-5
+    assert found["what"]["devices"] == "8 cpu"
+    assert found["versions"]["jax"]
     assert main(["benchmark", "attention", *flags]) == 0
     said = capsys.readouterr().out
     for word in ("16 tokens, 4 heads of 16", "xla", "forward + backward", "cudnn cannot serve"):

@@ -5,12 +5,14 @@ import importlib
 import json
 import sys
 
+import jax
 import pytest
 
 from tests.golden import REPOSITORY
 from vit_jax.benchmark import workload
 
 sys.path.append(str(REPOSITORY / "benchmarks"))  # where its own imports lie
+machine = importlib.import_module("machine")
 sides = importlib.import_module("sides")
 throughput = importlib.import_module("throughput")
 accelerator = importlib.import_module("accelerator")
@@ -92,6 +94,16 @@ def test_results_are_kept_under_a_name_with_versions_and_machine(tmp_path, monke
     assert found["medians_ms"] == {"vit_jax": [500.0]}
     assert "somebody" not in text
     assert json.loads(capsys.readouterr().out) == found
+
+
+def test_a_machine_has_the_accelerators_that_were_computed_on():
+    card = argparse.Namespace(platform="gpu", device_kind="NVIDIA H100 80GB HBM3")
+    found = machine.describe([card, card])
+    assert found["accelerators"] == "2 NVIDIA H100 80GB HBM3"
+    assert machine.line(found).startswith("2 NVIDIA H100 80GB HBM3, ")
+    plain = machine.describe(jax.devices())
+    assert "accelerators" not in plain
+    assert machine.line(plain).startswith(f"{plain['cores']} cores of an")
 
 
 def _listed(monkeypatch, capsys, *flags):

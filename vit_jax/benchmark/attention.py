@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from vit_jax.benchmark import float64, workload
 from vit_jax.benchmark.figures import Figures
+from vit_jax.benchmark.steps import describe
 from vit_jax.benchmark.timing import Spread, call_seconds, spread
 from vit_jax.config import Config
 from vit_jax.errors import ConfigError, nearest
@@ -57,6 +58,7 @@ class AttentionSpeed(Figures):
       dtype: of query, key and value.
       kernels: {name: figures}.
       cannot_serve: {name: why not}, of the other kernels.
+      what: model, size, dtype and devices.
     """
 
     images: int
@@ -64,6 +66,7 @@ class AttentionSpeed(Figures):
     dtype: str
     kernels: dict[str, KernelSpeed]
     cannot_serve: dict[str, str]
+    what: dict[str, str]
 
 
 def benchmark_attention(
@@ -113,7 +116,7 @@ def _measure(
     served = [name for name in asked or FUNCTIONS if name not in reasons]
     exact = float64.attention(*(x[:CHECKED_IMAGES] for x in (*qkv, cotangent)))
     speeds = {n: _kernel(FUNCTIONS[n], qkv, cotangent, exact, seconds) for n in served}
-    return AttentionSpeed(images, size, dtype.name, speeds, reasons)
+    return AttentionSpeed(images, size, dtype.name, speeds, reasons, describe(experiment))
 
 
 def _kernel(
