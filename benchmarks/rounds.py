@@ -1,13 +1,57 @@
 """Sides that take turns, each in a fresh process, and what may be said of their times."""
 
 import argparse
+import collections
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+ENOUGH = 3  # rounds: of fewer no range is known
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Failed)\w*: ")  # as a traceback ends, before its notes
+
+
+class Failed(Exception):
+    """A side that ended without a result; says why, in one line."""
+
+
+class Taken(NamedTuple):
+    """What the sides gave, by their names: a result for every round, or why there are no more."""
+
+    rounds: dict[str, list[dict[str, Any]]]
+    failed: dict[str, str]
+
+
+def take_turns(
+    names: Iterable[str],
+    count: int,
+    run: Callable[[str], dict[str, Any]],
+    keep: Callable[[Taken], None],
+) -> Taken:
+    """Runs all sides, so many rounds; one that fails is not run again, and the others go on.
+
+    Args:
+      names: of the sides.
+      count: rounds.
+      run: returns a side's result, or raises `Failed`.
+      keep: is given all there is after every run, so that nothing is lost if this process ends.
+    """
+    taken = Taken({name: [] for name in names}, {})
+    for _ in range(count):
+        for name in taken.rounds:
+            if name in taken.failed:
+                continue
+            try:
+                taken.rounds[name].append(run(name))
+            except Failed as error:
+                taken.failed[name] = str(error)
+            keep(taken)
+    return taken
 
 
 def run_apart(
@@ -27,29 +71,58 @@ def run_apart(
       keys: names of options, underscores for hyphens; None is left out.
       environment: variables, laid over those at hand.
       more: further options.
+
+    Raises:
+      Failed: the process ended with an error; its messages are among those of this one.
     """
     flags = {"side": name, **{key: getattr(options, key) for key in keys}, **more}
     given = [
         f"--{key.replace('_', '-')}={value}" for key, value in flags.items() if value is not None
     ]
     print(name, file=sys.stderr, flush=True)
-    done = subprocess.run(
-        [sys.executable, script, *given],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        subprocess.Popen(
+            [sys.executable, script, *given],
+            env={**os.environ, **environment},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stderr is not None
+        said = collections.deque(maxlen=1000)
+        for text in process.stderr:
+            sys.stderr.write(text)
+            said.append(text.rstrip())
+        code = process.wait()
+        out.seek(0)
+        printed = out.read().splitlines()
+    if code or not printed:
+        raise Failed(_reason(code, said))
+    return json.loads(printed[-1])
+
+
+def _reason(code: int, said: Iterable[str]) -> str:
+    """Returns the last line of an error; a traceback may have notes after it."""
+    if code < 0:
+        return f"ended by signal {-code}"
+    lines = [text for text in said if text]
+    errors = [text for text in lines if _ERROR.match(text)]
+    return [f"exit status {code}", *lines, *errors][-1]
 
 
 def verdict(own: Sequence[float], base: Sequence[float]) -> str:
     """Returns who is faster by seconds, or "no win" where the ranges over the rounds overlap.
 
-    One round has no range: nothing is said of it.
+    Fewer than three rounds have no range to speak of, and it says so.
     """
-    if min(len(own), len(base)) < 2:
-        return ""
+    count = min(len(own), len(base))
+    if not count:
+        return "missing"
+    if count < ENOUGH:
+        return f"{count} {'round' if count == 1 else 'rounds'}: no verdict"
     if max(own) < min(base):
         return "faster"
     return "slower" if min(own) > max(base) else "no win"

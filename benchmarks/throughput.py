@@ -17,9 +17,14 @@ device. The sides:
 Those in PyTorch run eagerly, compiled (torch.compile) and, on a GPU, autotuned (its mode
 max-autotune), with each attention backend forced that the device has for the dtype. What is not
 installed is left out, and that is said. Each side runs in a process of its own with the same number
-of cores, and they take turns, round by round. A round's time is the median of its timed steps; the
-first call, which compiles, is apart. Runs on a CPU, or on the first NVIDIA GPU there is. `--keep
-NAME` writes what was found to benchmarks/results/benchmarks/NAME.json.
+of cores, and they take turns, round by round; one that fails is out, and the others go on.
+
+A round's time is the median of its timed steps; the first call, which compiles, is apart. What the
+first round compiled, or chose by trial, is kept for the others, on every side: its first call is
+the cold one. Memory is the most that the allocator of a GPU had handed out, in JAX as in PyTorch,
+without what either holds in reserve; on a CPU that of the process. Runs on a CPU, or on the first
+NVIDIA GPU there is. `--keep NAME` writes what was found to benchmarks/results/benchmarks/NAME.json,
+`--so-far FILE` what there is after every process.
 """
 
 import argparse
@@ -28,13 +33,14 @@ import os
 import shutil
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import machine
 from peers import torch_vit
-from rounds import medians_ms, print_table, run_apart, verdict
+from rounds import Taken, medians_ms, print_table, run_apart, take_turns, verdict
 from sides import Measured, officially, ours, theirs
 
 OURS = "vit_jax"
@@ -44,6 +50,7 @@ NEEDED = {"timm": ("torch", "timm", "torchvision")}  # timm does not import with
 KEPT = Path(__file__).resolve().parent / "results" / "benchmarks"
 PASSED_ON = ("model", "size", "batch", "dtype", "mode", "optimizer", "steps", "threads", "device")
 PASSED_ON += ("peer",)
+GPU_SHARE = ".92"  # JAX takes .75 by itself, PyTorch all it can get
 
 
 def main() -> None:
@@ -55,13 +62,17 @@ def main() -> None:
         print(json.dumps(measure(make(options), options)))
         return
     names = [OURS, *[OFFICIAL] * bool(options.peer), *peers(options)]
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for _ in range(options.rounds):
-        for name in names:
-            environment = surroundings(options)
-            rounds[name].append(run_apart(__file__, name, options, PASSED_ON, environment))
-    check_same(rounds)
-    report(rounds, options)
+    with tempfile.TemporaryDirectory() as cache:
+        around = surroundings(options, Path(cache))
+        taken = take_turns(
+            names,
+            options.rounds,
+            lambda name: run_apart(__file__, name, options, PASSED_ON, around),
+            lambda taken: keep(taken, options),
+        )
+    report(taken, options)
+    if OURS in taken.failed:
+        sys.exit(1)  # there is nothing to compare
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -84,6 +95,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--peer", help="checkout of the official repository")
     parser.add_argument("--keep", metavar="NAME", help="write the results to this name, too")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--so-far", type=Path, help="a file for what there is, after every process")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -107,15 +119,18 @@ def peers(options: argparse.Namespace) -> list[str]:
     return found
 
 
-def surroundings(options: argparse.Namespace) -> dict[str, str]:
-    """Returns the variables that all sides run under."""
+def surroundings(options: argparse.Namespace, cache: Path) -> dict[str, str]:
+    """Returns the variables that all sides run under; `cache` is for what they compile."""
     first_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     return {
         "JAX_PLATFORMS": options.device,
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_CLIENT_MEM_FRACTION": GPU_SHARE,
         "CUDA_VISIBLE_DEVICES": first_gpu if options.device == "cuda" else "",
         "OMP_NUM_THREADS": str(options.threads),
-        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
     }
 
 
@@ -150,41 +165,74 @@ def measure(side: Measured, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def keep(taken: Taken, options: argparse.Namespace) -> None:
+    """Writes what there is so far, marked as not complete.
+
+    Raises:
+      SystemExit: a side has not as many parameters as ours.
+    """
+    if options.so_far:
+        beside = options.so_far.with_suffix(".tmp")
+        beside.write_text(f"{described(taken, options, complete=False)}\n")
+        beside.replace(options.so_far)  # whole at any moment
+    check_same(taken.rounds)
+
+
 def check_same(rounds: dict[str, list[dict[str, Any]]]) -> None:
     """Ends the program unless all sides have as many parameters as ours."""
-    expected = rounds[OURS][0]["parameters"]
-    for name, results in rounds.items():
-        if results[0]["parameters"] != expected:
-            raise SystemExit(f"{name}: {results[0]['parameters']} parameters, ours: {expected}")
+    counts = {name: results[0]["parameters"] for name, results in rounds.items() if results}
+    for name, count in counts.items():
+        if count != counts.get(OURS, count):
+            raise SystemExit(f"{name}: {count} parameters, ours: {counts[OURS]}")
 
 
-def report(rounds: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
+def described(taken: Taken, options: argparse.Namespace, complete: bool) -> str:
+    """Returns all that was found, as JSON; why a side has no more rounds is under "failed"."""
+    times = medians_ms(taken.rounds)
+    found = {key: getattr(options, key) for key in PASSED_ON if key != "peer"}
+    found |= {"complete": complete, "machine": machine.describe(), **taken._asdict()}
+    verdicts = {name: verdict(times[OURS], own) for name, own in times.items() if name != OURS}
+    return json.dumps(found | {"medians_ms": times, "vit_jax_is": verdicts}, indent=2)
+
+
+def report(taken: Taken, options: argparse.Namespace) -> None:
     """Prints the table and the machine, or all of it as JSON."""
-    here, times = machine.describe(), medians_ms(rounds)
-    asked = {key: getattr(options, key) for key in PASSED_ON if key != "peer"}
-    found = json.dumps(asked | {"machine": here, "rounds": rounds, "medians_ms": times}, indent=2)
+    found = described(taken, options, complete=True)
     if options.keep:
         KEPT.mkdir(parents=True, exist_ok=True)
         (KEPT / f"{options.keep}.json").write_text(f"{found}\n")
     if options.json:
         print(found)
         return
-    print(", ".join(f"{key} {value}" for key, value in asked.items()))
-    rows = []
-    for name, own in times.items():
-        middle, results = statistics.median(own), rounds[name]
-        ratio = f"{middle / statistics.median(times[OURS]):.2f}× {verdict(times[OURS], own)}"
-        cells = [
-            f"{statistics.median(result['first_call'] for result in results):.1f}",
-            f"{middle:.1f} ({min(own):.1f} – {max(own):.1f})",
-            f"{1000 * options.batch / middle:,.1f}",
-            f"{max(result['peak_memory_bytes'] for result in results) / 1e9:.2f}",
-        ]
-        rows.append([name, *cells, ratio if name != OURS else ""])
+    print(", ".join(f"{key} {getattr(options, key)}" for key in PASSED_ON if key != "peer"))
     headings = ("first call, s", "step, ms (min – max)", "images/s", "memory, GB")
-    print_table(("side",), (*headings, "vit_jax against it"), rows)
-    versions = {k: v for results in rounds.values() for k, v in results[0]["versions"].items()}
-    print(machine.line(here), *(f"{k} {v}" for k, v in versions.items()), sep=", ")
+    print_table(("side",), (*headings, "vit_jax against it"), rows(taken, options.batch))
+    for name, reason in taken.failed.items():
+        print(f"{name} failed: {reason}")
+    measured = [results[0]["versions"] for results in taken.rounds.values() if results]
+    versions = {name: version for of in measured for name, version in of.items()}
+    here = machine.line(machine.describe())
+    print(here, *(f"{name} {version}" for name, version in versions.items()), sep=", ")
+
+
+def rows(taken: Taken, images: int) -> list[list[str]]:
+    """Returns the table: the first call that compiled all, the steps, and a verdict."""
+    times, found = medians_ms(taken.rounds), []
+    for name, own in times.items():
+        results, cells, ratio = taken.rounds[name], [""] * 4, ""
+        if own:
+            middle = statistics.median(own)
+            cells = [
+                f"{results[0]['first_call']:.1f}",
+                f"{middle:.1f} ({min(own):.1f} – {max(own):.1f})",
+                f"{1000 * images / middle:,.1f}",
+                f"{max(result['peak_memory_bytes'] for result in results) / 1e9:.2f}",
+            ]
+            if times[OURS]:
+                ratio = f"{middle / statistics.median(times[OURS]):.2f}× "
+        against = f"{ratio}{verdict(times[OURS], own)}" if name != OURS else ""
+        found.append([name, *cells, against])
+    return found
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from vit_jax.benchmark import workload
 sys.path.append(str(REPOSITORY / "benchmarks"))  # where its own imports lie
 machine = importlib.import_module("machine")
 sides = importlib.import_module("sides")
+rounds = importlib.import_module("rounds")
 throughput = importlib.import_module("throughput")
 accelerator = importlib.import_module("accelerator")
 
@@ -85,8 +86,8 @@ def test_timm_is_left_out_without_torchvision(monkeypatch, capsys):
 def test_results_are_kept_under_a_name_with_versions_and_machine(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(throughput, "KEPT", tmp_path / "kept")
     one = {"first_call": 1.0, "steps": [0.5], "peak_memory_bytes": 1, "parameters": 1}
-    rounds = {"vit_jax": [{**one, "versions": {"jax": "1"}}]}
-    throughput.report(rounds, _options(keep="name", peer="/home/somebody/official"))
+    taken = rounds.Taken({"vit_jax": [{**one, "versions": {"jax": "1"}}]}, {})
+    throughput.report(taken, _options(keep="name", peer="/home/somebody/official"))
     text = (tmp_path / "kept" / "name.json").read_text()
     found = json.loads(text)
     assert found["rounds"]["vit_jax"][0]["versions"] == {"jax": "1"}
