@@ -14,7 +14,9 @@ from peers import official, plain_flax, torch_vit
 CLASSES = 1000
 # The peers in PyTorch have none either, and some official fields (L/16, H/14) do.
 NO_DROPOUT = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0}
-COMPILED = {"eager": None, "compiled": "default", "autotuned": "max-autotune-no-cudagraphs"}
+PURE = "pure"  # compiled, its parameters themselves in bfloat16
+COMPILED = {"eager": None, "compiled": "default", PURE: "default"}
+COMPILED |= {"autotuned": "max-autotune-no-cudagraphs"}
 
 
 class Measured(NamedTuple):
@@ -109,21 +111,25 @@ def theirs(options: argparse.Namespace) -> Measured:
     images = torch.randn(shape, device=options.device)
     labels = torch.randint(CLASSES, (options.batch,), device=options.device)
     model.train(options.mode == "train")
+    dtype = options.dtype
+    if way == PURE:
+        model, images, dtype = model.bfloat16(), images.bfloat16(), "as they are"
     if COMPILED[way]:
         model = torch.compile(model, mode=COMPILED[way])
     if options.mode == "train":
-        step = torch_vit.training_step(model, images, labels, options.optimizer, options.dtype)
+        step = torch_vit.training_step(model, images, labels, options.optimizer, dtype)
     else:
-        step = torch_vit.inference_step(model, images, options.dtype)
+        step = torch_vit.inference_step(model, images, dtype)
     forced = getattr(torch.nn.attention.SDPBackend, torch_vit.BACKENDS[backend])
 
     def call() -> Any:
         with torch.nn.attention.sdpa_kernel(forced):
             return step()
 
-    return Measured(
-        call, *torch_vit.waiting(options.device), parameters, torch_vit.versions(library)
-    )
+    found = torch_vit.versions(library)
+    if options.device == "cuda":
+        found["device"] = torch.cuda.get_device_name()
+    return Measured(call, *torch_vit.waiting(options.device), parameters, found)
 
 
 def sizes(options: argparse.Namespace) -> torch_vit.Sizes:

@@ -15,9 +15,10 @@ device. The sides:
                 plain jitted step, in float32 whatever --dtype says: it knows no other
 
 Those in PyTorch run eagerly, compiled (torch.compile) and, on a GPU, autotuned (its mode
-max-autotune), with each attention backend forced that the device has for the dtype. What is not
-installed is left out, and that is said. Each side runs in a process of its own with the same number
-of cores, and they take turns, round by round; one that fails is out, and the others go on.
+max-autotune), with each attention backend forced that the device has for the dtype; applied in
+bfloat16 also pure: compiled, the parameters themselves in bfloat16. What is not installed is left
+out, and that is said. Each side runs in a process of its own with the same number of cores, and
+they take turns, round by round; one that fails is out, and the others go on.
 
 A round's time is the median of its timed steps; the first call, which compiles, is apart. What the
 first round compiled, or chose by trial, is kept for the others, on every side: its first call is
@@ -41,7 +42,7 @@ from typing import Any
 import machine
 from peers import torch_vit
 from rounds import Taken, medians_ms, print_table, run_apart, take_turns, verdict
-from sides import Measured, officially, ours, theirs
+from sides import PURE, Measured, officially, ours, theirs
 
 OURS = "vit_jax"
 OFFICIAL = "official"
@@ -90,20 +91,29 @@ def parse_arguments() -> argparse.Namespace:
     here = "cuda" if shutil.which("nvidia-smi") else "cpu"
     parser.add_argument("--device", choices=("cpu", "cuda"), default=here)
     parser.add_argument("--libraries", default=",".join(LIBRARIES), help="of these peers")
-    parser.add_argument("--ways", help="of eager, compiled, autotuned (default: all, by device)")
+    parser.add_argument("--ways", help="of eager, compiled, pure, autotuned (default: all)")
     parser.add_argument("--backends", help="of attention: math, flash, cudnn, efficient")
     parser.add_argument("--peer", help="checkout of the official repository")
     parser.add_argument("--keep", metavar="NAME", help="write the results to this name, too")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--so-far", type=Path, help="a file for what there is, after every process")
     parser.add_argument("--side", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if PURE in (options.ways or "").split(",") and not has_pure(options):
+        parser.error(f"--ways={options.ways}: {PURE} is for --mode=infer --dtype=bfloat16")
+    return options
+
+
+def has_pure(options: argparse.Namespace) -> bool:
+    """Returns whether parameters may lie in bfloat16: a training keeps them in float32."""
+    return options.mode == "infer" and options.dtype == "bfloat16"
 
 
 def peers(options: argparse.Namespace) -> list[str]:
     """Returns the sides in PyTorch: "timm compiled flash", …"""
     on_gpu = options.device == "cuda"
-    ways = (options.ways or "eager,compiled" + ",autotuned" * on_gpu).split(",")
+    pure = f",{PURE}" * has_pure(options)
+    ways = (options.ways or f"eager,compiled{pure}" + ",autotuned" * on_gpu).split(",")
     backends = "flash"
     if on_gpu:  # in float32 neither of the others serves there
         backends = "flash,cudnn" if options.dtype == "bfloat16" else "efficient"

@@ -83,6 +83,28 @@ def test_timm_is_left_out_without_torchvision(monkeypatch, capsys):
     assert capsys.readouterr().err == "timm: left out, not installed: torchvision\n"
 
 
+def test_a_model_in_bfloat16_itself_is_a_side_of_inference_alone(monkeypatch):
+    monkeypatch.setattr(throughput.torch_vit, "installed", lambda name: True)
+    asked = _options(libraries="timm", dtype="bfloat16", mode="infer")
+    assert "timm pure flash" in throughput.peers(asked)
+    assert "timm pure flash" not in throughput.peers(_options(libraries="timm", mode="infer"))
+    monkeypatch.setattr(sys, "argv", ["throughput.py", "--ways=pure", "--mode=train"])
+    with pytest.raises(SystemExit):
+        throughput.parse_arguments()
+
+
+@pytest.mark.parametrize("way", ["pure", "eager"])
+def test_the_dtype_of_pytorchs_parameters_is_that_of_its_way(way, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setitem(sides.COMPILED, "pure", None)  # its compiler is no matter here
+    made = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
+    monkeypatch.setattr(sides.torch_vit, "make", lambda library, sizes: made)
+    side = sides.theirs(_options(side=f"torch {way} flash", dtype="bfloat16", mode="infer"))
+    assert side.call().dtype == torch.bfloat16
+    expected = {"pure": torch.bfloat16, "eager": torch.float32}[way]
+    assert {parameter.dtype for parameter in made.parameters()} == {expected}
+
+
 def test_results_are_kept_under_a_name_with_versions_and_machine(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(throughput, "KEPT", tmp_path / "kept")
     one = {"first_call": 1.0, "steps": [0.5], "peak_memory_bytes": 1, "parameters": 1}
