@@ -28,30 +28,28 @@ class Taken(NamedTuple):
 
 
 def take_turns(
-    names: Iterable[str],
+    taken: Taken,
     count: int,
     run: Callable[[str], dict[str, Any]],
     keep: Callable[[Taken], None],
-) -> Taken:
+) -> None:
     """Runs all sides, so many rounds; one that fails is not run again, and the others go on.
 
     Args:
-      names: of the sides.
+      taken: the sides, with the rounds that they have already; is filled.
       count: rounds.
       run: returns a side's result, or raises `Failed`.
       keep: is given all there is after every run, so that nothing is lost if this process ends.
     """
-    taken = Taken({name: [] for name in names}, {})
-    for _ in range(count):
-        for name in taken.rounds:
-            if name in taken.failed:
+    for done in range(count):
+        for name, results in taken.rounds.items():
+            if name in taken.failed or len(results) > done:
                 continue
             try:
-                taken.rounds[name].append(run(name))
+                results.append(run(name))
             except Failed as error:
                 taken.failed[name] = str(error)
             keep(taken)
-    return taken
 
 
 def run_apart(

@@ -25,7 +25,7 @@ first round compiled, or chose by trial, is kept for the others, on every side: 
 the cold one. Memory is the most that the allocator of a GPU had handed out, in JAX as in PyTorch,
 without what either holds in reserve; on a CPU that of the process. Runs on a CPU, or on the first
 NVIDIA GPU there is. `--keep NAME` writes what was found to benchmarks/results/benchmarks/NAME.json,
-`--so-far FILE` what there is after every process.
+`--so-far FILE` what there is after every process; the same command goes on from there.
 """
 
 import argparse
@@ -63,10 +63,11 @@ def main() -> None:
         print(json.dumps(measure(make(options), options)))
         return
     names = [OURS, *[OFFICIAL] * bool(options.peer), *peers(options)]
+    taken = begun(names, options)
     with tempfile.TemporaryDirectory() as cache:
         around = surroundings(options, Path(cache))
-        taken = take_turns(
-            names,
+        take_turns(
+            taken,
             options.rounds,
             lambda name: run_apart(__file__, name, options, PASSED_ON, around),
             lambda taken: keep(taken, options),
@@ -175,6 +176,22 @@ def measure(side: Measured, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def begun(names: list[str], options: argparse.Namespace) -> Taken:
+    """Returns the sides with the rounds that `--so-far` has of the same, on the same machine."""
+    if options.so_far and options.so_far.exists():
+        left, asked = json.loads(options.so_far.read_text()), measured(options)
+        if {key: left.get(key) for key in asked} == asked and [*left["rounds"]] == names:
+            return Taken(left["rounds"], {})
+    return Taken({name: [] for name in names}, {})
+
+
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what is measured, and on what; it takes no memory of a GPU to tell."""
+    asked = {key: getattr(options, key) for key in PASSED_ON if key != "peer"}
+    cards = machine.cards()[:1] if options.device == "cuda" else []
+    return asked | {"machine": machine.describe(cards)}
+
+
 def keep(taken: Taken, options: argparse.Namespace) -> None:
     """Writes what there is so far, marked as not complete.
 
@@ -199,8 +216,7 @@ def check_same(rounds: dict[str, list[dict[str, Any]]]) -> None:
 def described(taken: Taken, options: argparse.Namespace, complete: bool) -> str:
     """Returns all that was found, as JSON; why a side has no more rounds is under "failed"."""
     times = medians_ms(taken.rounds)
-    found = {key: getattr(options, key) for key in PASSED_ON if key != "peer"}
-    found |= {"complete": complete, "machine": machine.describe(), **taken._asdict()}
+    found = measured(options) | {"complete": complete, **taken._asdict()}
     verdicts = {name: verdict(times[OURS], own) for name, own in times.items() if name != OURS}
     return json.dumps(found | {"medians_ms": times, "vit_jax_is": verdicts}, indent=2)
 
@@ -214,14 +230,15 @@ def report(taken: Taken, options: argparse.Namespace) -> None:
     if options.json:
         print(found)
         return
-    print(", ".join(f"{key} {getattr(options, key)}" for key in PASSED_ON if key != "peer"))
+    asked = measured(options)
+    here = machine.line(asked.pop("machine"))
+    print(", ".join(f"{key} {value}" for key, value in asked.items()))
     headings = ("first call, s", "step, ms (min – max)", "images/s", "memory, GB")
     print_table(("side",), (*headings, "vit_jax against it"), rows(taken, options.batch))
     for name, reason in taken.failed.items():
         print(f"{name} failed: {reason}")
-    measured = [results[0]["versions"] for results in taken.rounds.values() if results]
-    versions = {name: version for of in measured for name, version in of.items()}
-    here = machine.line(machine.describe())
+    of_sides = [results[0]["versions"] for results in taken.rounds.values() if results]
+    versions = {name: version for of in of_sides for name, version in of.items()}
     print(here, *(f"{name} {version}" for name, version in versions.items()), sep=", ")
 
 

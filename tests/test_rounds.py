@@ -62,10 +62,8 @@ def test_a_side_without_a_result_has_failed(run):
 
 
 def test_the_others_go_on_when_one_fails(run):
-    kept = []
-    taken = rounds.take_turns(
-        ["vit_jax", "torch", "timm"], 2, run, lambda taken: kept.append(json.dumps(taken))
-    )
+    kept, taken = [], rounds.Taken({"vit_jax": [], "torch": [], "timm": []}, {})
+    rounds.take_turns(taken, 2, run, lambda taken: kept.append(json.dumps(taken)))
     one = {"steps": [0.5]}
     assert taken.rounds == {"vit_jax": [one, one], "torch": [], "timm": [one, one]}
     assert taken.failed == {"torch": "RuntimeError: CUDA out of memory."}
@@ -110,6 +108,25 @@ def test_what_was_measured_is_on_disk_after_every_process(tmp_path):
     assert not found["complete"]
     assert found["vit_jax_is"] == {"timm": "missing"}
     assert list(tmp_path.iterdir()) == [options.so_far]
+
+
+@pytest.mark.parametrize("change", [{}, {"batch": 16}, {"machine": "another"}])
+def test_what_is_on_disk_is_gone_on_with_if_all_is_the_same(change, tmp_path, monkeypatch):
+    options, names = _options(so_far=tmp_path / "so_far.json"), ["vit_jax", "timm"]
+    throughput.keep(rounds.Taken({"vit_jax": [_result(0.5)], "timm": []}, {"timm": "x"}), options)
+    if "machine" in change:
+        monkeypatch.setattr(throughput.machine, "describe", lambda cards: {"cpu": "another"})
+    options.batch = change.get("batch", options.batch)
+    taken, started = throughput.begun(names, options), []
+
+    def run(name):
+        started.append(name)
+        return _result(0.5)
+
+    rounds.take_turns(taken, 2, run, lambda taken: None)
+    first = ["timm"] if not change else ["vit_jax", "timm"]  # what failed is tried again
+    assert started == [*first, "vit_jax", "timm"]
+    assert throughput.begun(["vit_jax", "torch"], options).rounds == {"vit_jax": [], "torch": []}
 
 
 def test_another_model_ends_it_at_its_first_round():

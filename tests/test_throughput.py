@@ -127,38 +127,3 @@ def test_a_machine_has_the_accelerators_that_were_computed_on():
     plain = machine.describe(jax.devices())
     assert "accelerators" not in plain
     assert machine.line(plain).startswith(f"{plain['cores']} cores of an")
-
-
-def _listed(monkeypatch, capsys, *flags):
-    """Returns {job: its command} of --list."""
-    monkeypatch.setattr(sys, "argv", ["accelerator.py", "results", "--list", *flags])
-    accelerator.main()
-    lines = capsys.readouterr().out.splitlines()
-    return {line.split("\t")[0]: line.split("\t")[2] for line in lines}
-
-
-@pytest.mark.parametrize("small", [(), ("--small",)])
-def test_each_figure_that_is_asked_of_a_card_has_a_job(small, monkeypatch, capsys):
-    jobs = _listed(monkeypatch, capsys, "--peer=checkout", *small)
-    assert "--peer=checkout" in jobs["official"]
-    assert jobs["official_float32"].endswith("--dtype=float32")
-    assert "--libraries=timm --ways=autotuned" in jobs["train_autotuned"]
-    batch = int(jobs["train_beside"].split("--batch=")[1].split()[0])
-    assert f"--batch={4 * batch} " in jobs["large_batch_beside"]
-    assert jobs["train_warm"] == jobs["train"]
-    assert not {"official", "official_float32"} & _listed(monkeypatch, capsys, *small).keys()
-
-
-def test_a_warm_start_is_the_second_of_two_with_one_cache(tmp_path, monkeypatch, capsys):
-    script = tmp_path / "starts.py"
-    script.write_text(
-        "import os, pathlib\n"
-        "file = pathlib.Path(os.environ['VIT_JAX_CACHE'], 'starts')\n"
-        "file.write_text((file.read_text() if file.exists() else '') + 'x')\n"
-        "print(file.read_text())\n"
-    )
-    monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path))
-    accelerator.run(accelerator.Job("warm", 1, (str(script),), times=2), tmp_path, 60)
-    assert (tmp_path / "warm.json").read_text() == "xx\n"
-    assert not (tmp_path / "starts").exists()  # in a cache of its own
-    assert capsys.readouterr().out.startswith("warm: done")
