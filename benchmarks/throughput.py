@@ -20,8 +20,8 @@ bfloat16 also pure: compiled, the parameters themselves in bfloat16. What is not
 out, and that is said. Each side runs in a process of its own with the same number of cores, and
 they take turns, round by round; one that fails is out, and the others go on.
 
-A round's time is the median of its timed steps; the first call, which compiles, is apart. What the
-first round compiled, or chose by trial, is kept for the others, on every side: its first call is
+A round's time is the median of its timed steps; the start, until a first result, is apart. What the
+first round compiled, or chose by trial, is kept for the others, on every side: its start is
 the cold one. Memory is the most that the allocator of a GPU had handed out, in JAX as in PyTorch,
 without what either holds in reserve; on a CPU that of the process. Runs on a CPU, or on the first
 NVIDIA GPU there is. `--keep NAME` writes what was found to benchmarks/results/benchmarks/NAME.json,
@@ -36,6 +36,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def main() -> None:
     if options.side:
         limit_cores(options.threads)
         make = {OURS: ours, OFFICIAL: officially}.get(options.side, theirs)
-        print(json.dumps(measure(make(options), options)))
+        print(json.dumps(measure(make, options)))
         return
     names = [OURS, *[OFFICIAL] * bool(options.peer), *peers(options)]
     taken = begun(names, options)
@@ -151,14 +152,18 @@ def limit_cores(count: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
-def measure(side: Measured, options: argparse.Namespace) -> dict[str, Any]:
-    """Returns seconds of the first call and of the steps after it, memory and versions.
+def measure(
+    make: Callable[[argparse.Namespace], Measured], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Returns seconds of the start and of the steps after it, memory and versions.
 
-    On a GPU a timed step is the mean of ten that are dispatched at once, so that no side waits for
-    the host.
+    The start is all that comes before the first result: imports, initial values, compilation, which
+    some sides do in their first call and others before it. On a GPU a timed step is the mean of ten
+    that are dispatched at once, so that no side waits for the host.
     """
     together = 10 if options.device == "cuda" else 1
     start = time.perf_counter()
+    side = make(options)
     side.wait(side.call())
     first = time.perf_counter() - start
     side.wait(side.call())
@@ -168,7 +173,7 @@ def measure(side: Measured, options: argparse.Namespace) -> dict[str, Any]:
         side.wait([side.call() for _ in range(together)][-1])
         seconds.append((time.perf_counter() - start) / together)
     return {
-        "first_call": first,
+        "start": first,
         "steps": seconds,
         "peak_memory_bytes": side.peak_bytes() or machine.peak_bytes(),
         "parameters": side.parameters,
@@ -233,7 +238,7 @@ def report(taken: Taken, options: argparse.Namespace) -> None:
     asked = measured(options)
     here = machine.line(asked.pop("machine"))
     print(", ".join(f"{key} {value}" for key, value in asked.items()))
-    headings = ("first call, s", "step, ms (min – max)", "images/s", "memory, GB")
+    headings = ("start, s", "step, ms (min – max)", "images/s", "memory, GB")
     print_table(("side",), (*headings, "vit_jax against it"), rows(taken, options.batch))
     for name, reason in taken.failed.items():
         print(f"{name} failed: {reason}")
@@ -243,14 +248,14 @@ def report(taken: Taken, options: argparse.Namespace) -> None:
 
 
 def rows(taken: Taken, images: int) -> list[list[str]]:
-    """Returns the table: the first call that compiled all, the steps, and a verdict."""
+    """Returns the table: the start that compiled all, the steps, and a verdict."""
     times, found = medians_ms(taken.rounds), []
     for name, own in times.items():
         results, cells, ratio = taken.rounds[name], [""] * 4, ""
         if own:
             middle = statistics.median(own)
             cells = [
-                f"{results[0]['first_call']:.1f}",
+                f"{results[0]['start']:.1f}",
                 f"{middle:.1f} ({min(own):.1f} – {max(own):.1f})",
                 f"{1000 * images / middle:,.1f}",
                 f"{max(result['peak_memory_bytes'] for result in results) / 1e9:.2f}",

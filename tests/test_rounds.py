@@ -90,7 +90,7 @@ def test_a_verdict_needs_three_rounds_of_both(own, said):
 
 
 def _result(seconds, parameters=7):
-    return {"first_call": 9.0, "steps": [seconds], "peak_memory_bytes": 10**9,
+    return {"start": 9.0, "steps": [seconds], "peak_memory_bytes": 10**9,
             "parameters": parameters, "versions": {"jax": "1"}}  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import sys
+import time
 
 import jax
 import pytest
@@ -45,8 +46,8 @@ def _options(**changes):
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_the_official_model_is_a_side_with_as_many_parameters_as_ours(mode, checkout):
     options = _options(mode=mode, peer=str(checkout))
-    found = throughput.measure(sides.officially(options), options)
-    ours = throughput.measure(sides.ours(options), options)
+    found = throughput.measure(sides.officially, options)
+    ours = throughput.measure(sides.ours, options)
     assert found["parameters"] == ours["parameters"]
     assert len(found["steps"]) == 1
     throughput.check_same({"vit_jax": [ours], "official": [found]})
@@ -69,6 +70,18 @@ def test_neither_we_nor_the_official_model_drop_what_pytorch_keeps(model, monkey
     for encoder in (own, *fields):
         assert encoder["dropout_rate"] == encoder["attention_dropout_rate"] == 0.0
     assert fields[0]["num_layers"] == own["num_layers"]
+
+
+def test_a_start_is_all_that_comes_before_the_first_result():
+    """Our step is compiled before it is called, those of PyTorch when they are."""
+
+    def slowly(options):
+        time.sleep(0.2)
+        return sides.Measured(lambda: time.sleep(0.1), lambda result: None, lambda: 1, 1, {})
+
+    found = throughput.measure(slowly, _options(steps=3))
+    assert found["start"] >= 0.3 > min(found["steps"]) >= 0.1
+    assert len(found["steps"]) == 3
 
 
 def test_a_checkout_without_the_official_model_is_one_line(tmp_path):
@@ -107,7 +120,7 @@ def test_the_dtype_of_pytorchs_parameters_is_that_of_its_way(way, monkeypatch):
 
 def test_results_are_kept_under_a_name_with_versions_and_machine(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(throughput, "KEPT", tmp_path / "kept")
-    one = {"first_call": 1.0, "steps": [0.5], "peak_memory_bytes": 1, "parameters": 1}
+    one = {"start": 1.0, "steps": [0.5], "peak_memory_bytes": 1, "parameters": 1}
     taken = rounds.Taken({"vit_jax": [{**one, "versions": {"jax": "1"}}]}, {})
     throughput.report(taken, _options(keep="name", peer="/home/somebody/official"))
     text = (tmp_path / "kept" / "name.json").read_text()
