@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 import sys
 import time
 
@@ -140,3 +141,16 @@ def test_a_machine_has_the_accelerators_that_were_computed_on():
     plain = machine.describe(jax.devices())
     assert "accelerators" not in plain
     assert machine.line(plain).startswith(f"{plain['cores']} cores of an")
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, ["NVIDIA H100 80GB HBM3"]), (9, [])])
+def test_the_driver_names_the_cards(code, expected, tmp_path, monkeypatch):
+    """Where it is broken, that is no reason to measure nothing."""
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text(f"#!/bin/sh\necho NVIDIA H100 80GB HBM3\nexit {code}\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert [card.device_kind for card in machine.cards()] == expected
+    asked = throughput.measured(_options(device="cuda"))["machine"]
+    assert asked.get("accelerators") == (f"1 {expected[0]}" if expected else None)
+    assert "accelerators" not in throughput.measured(_options(device="cpu"))["machine"]
