@@ -177,7 +177,7 @@ def run(job: Job, results: Path, seconds: float) -> None:
         command.append(f"--so-far={partial}")
     start, ended, said = time.monotonic(), "done", ""
     with (
-        open(results / f"{job.name}.log", "w") as log,
+        open(results / f"{job.name}.log", "a") as log,
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
     ):
         # What a process that is killed leaves behind goes with the folder.

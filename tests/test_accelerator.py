@@ -150,6 +150,7 @@ def test_a_comparison_that_fails_leaves_what_it_had(tmp_path, monkeypatch, capsy
     script.write_text(
         "import json, pathlib, sys\n"
         "file = pathlib.Path(sys.argv[-1].removeprefix('--so-far='))\n"
+        "print('a start', file=sys.stderr)\n"
         "ends = file.exists()\n"
         "file.write_text('half')\n"
         "print(json.dumps({'failed': {'timm': 'out of memory'}}))\n"
@@ -163,6 +164,7 @@ def test_a_comparison_that_fails_leaves_what_it_had(tmp_path, monkeypatch, capsy
     accelerator.run(job, tmp_path, 60)
     assert not (tmp_path / "beside.partial.json").exists()
     assert json.loads((tmp_path / "beside.json").read_text())["failed"]
+    assert (tmp_path / "beside.log").read_text() == "a start\n" * 2
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("beside: exit status 1, ")
     assert second.startswith("beside: done, but timm: out of memory, ")
