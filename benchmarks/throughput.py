@@ -139,6 +139,7 @@ def surroundings(options: argparse.Namespace, cache: Path) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XLA_CLIENT_MEM_FRACTION": GPU_SHARE,
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "",  # its old name: JAX refuses to be given both
         "CUDA_VISIBLE_DEVICES": first_gpu if options.device == "cuda" else "",
         "OMP_NUM_THREADS": str(options.threads),
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),

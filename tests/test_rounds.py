@@ -169,7 +169,8 @@ def test_every_process_finds_what_the_last_round_compiled_and_may_fill_the_card(
         assert around[name].startswith(str(tmp_path))
     code = "from jaxlib.xla_client import generate_pjrt_gpu_plugin_options as f; print(f())"
     said = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **around},
+        [sys.executable, "-c", code],
+        env={**os.environ, "XLA_PYTHON_CLIENT_MEM_FRACTION": ".5", **around},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "'memory_fraction': 0.92" in said.stdout
