@@ -1,5 +1,7 @@
 """Blocks as a loop: the parameters, results and gradients of blocks one by one, in less program."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,14 +92,13 @@ def test_the_program_does_not_grow_with_the_layers():
 
 
 def test_branches_of_blocks_with_one_rate_are_dropped_for_whole_images():
-    fields = {"drop_path_rate": (0.5,) * LAYERS}
-    loop = models.ScannedEncoder(**SIZES, **fields)
+    loop = models.ScannedEncoder(**SIZES, drop_path_rate=(0.5,) * LAYERS)
     images = jnp.repeat(X[:1], 64, axis=0)
     drawn = {"dropout": jax.random.key(5)}
     out = loop.apply({"params": PARAMS}, images, train=True, rngs=drawn)
     ways = np.unique(np.round(np.asarray(out)[:, 0], 3), axis=0)
     assert 8 < len(ways) <= 2 ** (2 * LAYERS)  # each image has its own draw in each branch
-    exact = loop.apply({"params": PARAMS}, images, train=False)
+    exact: Any = loop.apply({"params": PARAMS}, images, train=False)
     np.testing.assert_allclose(exact, apply(PLAIN, PARAMS, images), rtol=1e-5, atol=1e-5)
 
 
