@@ -129,6 +129,8 @@ def test_a_job_ends_with_the_program_that_started_it(sent, tmp_path):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
     code = (
+        # Python leaves Ctrl-C ignored where whoever started the tests ignores it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys; sys.path.insert(0, {str(REPOSITORY / 'benchmarks')!r}); import accelerator\n"
         f"job = accelerator.Job('endless', 1, ({str(script)!r},))\n"
         "accelerator.listed = lambda options: [job]\n"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import runs
-from vit_jax import run, trees
+from vit_jax import training_program, trees
 from vit_jax.checkpoints.store import Store
 from vit_jax.data.sampling import training_rows
 from vit_jax.errors import NonFiniteError
@@ -35,7 +35,7 @@ def overflow(monkeypatch):
 
             return broken
 
-        monkeypatch.setattr(run, "make_schedule", schedule)
+        monkeypatch.setattr(training_program, "make_schedule", schedule)
 
     return at
 

@@ -88,7 +88,7 @@ def test_training_names_the_setting_of_what_did_not_fit(
         measured |= {nonfinite.KEPT: jnp.array(True), nonfinite.FINITE_LEAVES: jnp.ones(1)}
         return jax.jit(lambda state, _: (state, measured))
 
-    monkeypatch.setattr("vit_jax.run.compiled", next_to_nothing)
+    monkeypatch.setattr("vit_jax.training_program.compiled", next_to_nothing)
     monkeypatch.setattr(Run, "draw_contact_sheet", lambda *_: None)
     monkeypatch.setattr(owner, method, full)
     with pytest.raises(ConfigError, match=setting):
