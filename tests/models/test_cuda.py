@@ -96,6 +96,10 @@ def test_a_bfloat16_step(kernel, positions):
     )
     assert sums["f32"] > 20
     assert sums["bf16"] == 0
+    of_head = {"4x10", "4x16"}  # logits, and the vectors that they are made of
+    products = re.findall(r"dot_general.*: \(tensor<([\dx]*)x(\w+)>, tensor<([\dx]*)x(\w+)>", text)
+    assert {left for left, *dtypes in products if "f32" in dtypes} == of_head
+    assert len(products) > 20
     assert text.count("tf.aliasing_output") == len(jax.tree.leaves(state))
 
 
