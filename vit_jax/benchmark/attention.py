@@ -106,20 +106,29 @@ def _measure(
     asked: Sequence[str],
 ) -> AttentionSpeed:
     dtype = jnp.dtype(experiment.model.dtype)
-    shape = (images, size.tokens, size.heads, size.width)
-    made = jax.jit(lambda key: jax.random.normal(key, (4, *shape)).astype(dtype))(jax.random.key(0))
-    qkv, cotangent = (made[0], made[1], made[2]), made[3]
-    reasons = {name: reason for name in FUNCTIONS if (reason := _why_not(name, made[0]))}
+    qkv, cotangent = random_arrays((images, size.tokens, size.heads, size.width), dtype)
+    reasons = {name: reason for name in FUNCTIONS if (reason := _why_not(name, cotangent))}
     for name in asked:
         if name in reasons:
             raise ConfigError(f"--kernel={name}: cannot serve here: {reasons[name]}")
     served = [name for name in asked or FUNCTIONS if name not in reasons]
-    exact = float64.attention(*(x[:CHECKED_IMAGES] for x in (*qkv, cotangent)))
-    speeds = {n: _kernel(FUNCTIONS[n], qkv, cotangent, exact, seconds) for n in served}
+    exact = exact_attention(qkv, cotangent)
+    speeds = {n: kernel_speed(FUNCTIONS[n], qkv, cotangent, exact, seconds) for n in served}
     return AttentionSpeed(images, size, dtype.name, speeds, reasons, describe(experiment))
 
 
-def _kernel(
+def random_arrays(shape: tuple[int, ...], dtype: jnp.dtype) -> tuple[Qkv, Array]:
+    """Returns query, key and value, and a cotangent of the result, all normally distributed."""
+    made = jax.jit(lambda key: jax.random.normal(key, (4, *shape)).astype(dtype))(jax.random.key(0))
+    return (made[0], made[1], made[2]), made[3]
+
+
+def exact_attention(qkv: Qkv, cotangent: Array) -> float64.Attention:
+    """Returns the result and the gradients of the images that are checked, in float64."""
+    return float64.attention(*(x[:CHECKED_IMAGES] for x in (*qkv, cotangent)))
+
+
+def kernel_speed(
     function: Kernel, qkv: Qkv, cotangent: Array, exact: float64.Attention, seconds: float
 ) -> KernelSpeed:
     """Measures one kernel; the gradients are those of the sum of its result times `cotangent`."""
@@ -167,10 +176,15 @@ def print_attention(speed: AttentionSpeed) -> None:
         f"{speed.dtype}: milliseconds, and the largest relative difference from float64",
         soft_wrap=True,
     )
-    rows = table(None, ["kernel"], ["forward", "forward + backward", "error", "of gradients"])
-    for name, kernel in speed.kernels.items():
-        errors = f"{kernel.forward_error:.1e}", f"{kernel.gradient_error:.1e}"
-        rows.add_row(name, str(kernel.forward_ms), str(kernel.both_ms), *errors)
-    out.print(rows)
+    print_kernels(speed.kernels)
     for name, reason in speed.cannot_serve.items():
         out.print(f"  {name} cannot serve here: {reason}", soft_wrap=True)
+
+
+def print_kernels(kernels: dict[str, KernelSpeed]) -> None:
+    """Prints a row for each: times in milliseconds, and errors."""
+    rows = table(None, ["kernel"], ["forward", "forward + backward", "error", "of gradients"])
+    for name, kernel in kernels.items():
+        errors = f"{kernel.forward_error:.1e}", f"{kernel.gradient_error:.1e}"
+        rows.add_row(name, str(kernel.forward_ms), str(kernel.both_ms), *errors)
+    console().print(rows)

@@ -82,7 +82,9 @@ def _add_product(
     factor = np.asarray(factor, np.float32)
     factor = factor.T if transposed else factor
     before = memory.get_buffer_content(total, (), here)[0]
-    memory.store_buffer_content(total, (), before + np.asarray(left, np.float32) @ factor, here)
+    with np.errstate(invalid="ignore"):  # rows that are not copied out may be NaN
+        after = before + np.asarray(left, np.float32) @ factor
+    memory.store_buffer_content(total, (), after, here)
     return token
 
 

@@ -137,7 +137,7 @@ def _forward_kernel(
     plgpu.barrier_wait(chip.filled)
 
     def tile(here: Any) -> None:
-        logits = _product(_load(chip.query, here), _matrix(chip.key, everything), transposed=True)
+        logits = _product(_load(chip.query, here), _transposed(_matrix(chip.key, everything)))
         logits = _without_padding(logits * _LOG_SCALE, n)
         largest = logits.max(axis=1)
         weights = jnp.exp2(logits - _by_row(largest, rows))
@@ -184,12 +184,13 @@ def _of_queries(n: int, gradient: Ref, chip: _Chip, here: Any) -> None:
         for start in range(0, chip.query.shape[0], TILE):
             keys = _matrix(chip.key, pl.ds(start, TILE))
             values = _matrix(chip.value, pl.ds(start, TILE))
-            logits = _product(query, keys, transposed=True) * _LOG_SCALE
-            weights = jnp.exp2(_without_padding(logits, n - start) - _by_row(logs, TILE))
-            of_weights = _product(cotangent, values, transposed=True)
+
+            def weigh(logits: Array, past: int = start) -> Array:
+                return jnp.exp2(_without_padding(logits, n - past) - _by_row(logs, TILE))
+
+            weights, of_weights = _two_products((query, keys), (cotangent, values), weigh)
             of_logits = weights * (of_weights - _by_row(sums, TILE))
             plgpu.wgmma(total, of_logits.astype(jnp.bfloat16), keys)
-            plgpu.wgmma_wait(0)  # its registers are free again
         return total[...]
 
     total = pl.run_scoped(over_keys, plgpu.ACC((TILE, WIDTH)))
@@ -200,7 +201,7 @@ def _of_keys(of_key: Ref, of_value: Ref, chip: _Chip, here: Any) -> None:
     """The gradients of a tile of keys and values.
 
     Queries beyond the tokens are zeros, as their cotangents are: they add nothing. Keys there have
-    rows of their own, which are not copied out.
+    rows of their own, which are not copied out, even if they are not finite.
     """
     key, value = _load(chip.key, here), _load(chip.value, here)
 
@@ -210,13 +211,14 @@ def _of_keys(of_key: Ref, of_value: Ref, chip: _Chip, here: Any) -> None:
             queries, cotangents = _matrix(chip.query, part), _matrix(chip.cotangent, part)
             logs = plgpu.layout_cast(chip.logs.at[part][...], _OF_COLUMNS)
             sums = plgpu.layout_cast(chip.sums.at[part][...], _OF_COLUMNS)
-            logits = _product(key, queries, transposed=True) * _LOG_SCALE
-            weights = jnp.exp2(logits - _by_column(logs))
-            of_weights = _product(value, cotangents, transposed=True)
+
+            def weigh(logits: Array, logs: Array = logs) -> Array:
+                return jnp.exp2(logits - _by_column(logs))
+
+            weights, of_weights = _two_products((key, queries), (value, cotangents), weigh)
             of_logits = weights * (of_weights - _by_column(sums))
             plgpu.wgmma(value_total, weights.astype(jnp.bfloat16), cotangents)
             plgpu.wgmma(key_total, of_logits.astype(jnp.bfloat16), queries)
-            plgpu.wgmma_wait(0)
         return key_total[...], value_total[...]
 
     totals = plgpu.ACC((TILE, WIDTH)), plgpu.ACC((TILE, WIDTH))
@@ -270,14 +272,33 @@ def _load(ref: Ref, here: Any) -> Array:
     return plgpu.layout_cast(_matrix(ref, here)[...], _WEIGHTS)
 
 
-def _product(left: Array, right: Any, *, transposed: bool = False) -> Array:
-    right = plgpu.transpose_ref(right, (1, 0)) if transposed else right
-
+def _product(left: Array, right: Any) -> Array:
     def multiply(total: Any) -> Array:
         plgpu.wgmma(total, left, right)
         return total[...]
 
     return pl.run_scoped(multiply, plgpu.ACC((TILE, right.shape[1])))
+
+
+def _two_products(
+    first: tuple[Array, Any], second: tuple[Array, Any], weigh: Callable[[Array], Array]
+) -> tuple[Array, Array]:
+    """Returns weights, of the logits first · firstᵀ / √c, and second · secondᵀ.
+
+    Both products are on their way at once: while weights are computed, the second goes on.
+    """
+
+    def multiply(logits: Any, other: Any) -> tuple[Array, Array]:
+        plgpu.wgmma(logits, first[0], _transposed(first[1]))
+        plgpu.wgmma(other, second[0], _transposed(second[1]))
+        weights = weigh(plgpu.wgmma_accumulator_load(logits, wait_n=1) * _LOG_SCALE)
+        return weights, other[...]
+
+    return pl.run_scoped(multiply, plgpu.ACC((TILE, TILE)), plgpu.ACC((TILE, TILE)))
+
+
+def _transposed(matrix: Any) -> Any:
+    return plgpu.transpose_ref(matrix, (1, 0))
 
 
 def _without_padding(logits: Array, n: int) -> Array:
