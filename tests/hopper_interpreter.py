@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from jax._src import callback
 from jax._src.pallas.mosaic.interpret import utils
+from jax._src.pallas.mosaic.interpret.race_detection_state import RaceDetectionState
 from jax._src.pallas.mosaic_gpu import core
 from jax._src.pallas.mosaic_gpu.interpret import gpu_callbacks as machine
 from jax._src.pallas.mosaic_gpu.interpret import jaxpr_interpret, params, shared_memory
@@ -37,11 +38,10 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(machine, "_handle_out_of_bounds_read", _filled_up)
     detectors = []
 
-    def detector(**size: int) -> Any:
-        detectors.append(plain_detector(**size))
+    def detector(num_cores: int) -> Any:
+        detectors.append(RaceDetectionState(num_cores))
         return detectors[-1]
 
-    plain_detector = machine.RaceDetectionState
     monkeypatch.setattr(machine, "RaceDetectionState", detector)
     try:
         with params.force_gpu_interpret_mode(params.InterpretGPUParams(detect_races=True)):
@@ -82,6 +82,7 @@ def _add_product(
     factor = np.asarray(factor, np.float32)
     factor = factor.T if transposed else factor
     before = memory.get_buffer_content(total, (), here)[0]
+    assert before is not None
     with np.errstate(invalid="ignore"):  # rows that are not copied out may be NaN
         after = before + np.asarray(left, np.float32) @ factor
     memory.store_buffer_content(total, (), after, here)

@@ -1,0 +1,1 @@
+"""Kernels of our own that are not, or not yet, part of the models."""
