@@ -11,7 +11,8 @@ and goes on from there if the machine is the same. With --small the same jobs ru
 laptop's processor can do, as a rehearsal.
 
 What is asked of a card first, and the job that tells: what its products can do (`matmuls`) and its
-attention kernels (`attention`); images a second beside the best of timm, of training
+attention kernels (`attention`; `short_attention` has a candidate of our own beside them, for Hopper
+GPUs alone, and is no part of a rehearsal); images a second beside the best of timm, of training
 (`train_beside`: compiled, each attention backend) and of inference (`infer_beside`: also with
 parameters in bfloat16); training beside the official code (`official`: ours in bfloat16, theirs in
 float32, as it is shipped; it needs a checkout, --peer); how long a save holds a run up (`save`);
@@ -126,6 +127,7 @@ def listed(options: argparse.Namespace) -> list[Job]:
     jobs = [
         Job("matmuls", 2, ("matmuls.py", *sizes, f"--seconds={scale.seconds / 6}", "--json")),
         Job("attention", 2, ours("attention", near, batch)),
+        Job("short_attention", 3, ("short_attention.py", f"--images={batch}", "--json")),
         Job("train_beside", 9, beside(first, near, batch)),
         Job("infer_beside", 9, beside(first, near, batch, *inferred)),
         Job("official", 5, beside(first, near, batch, *official)),
@@ -148,7 +150,9 @@ def listed(options: argparse.Namespace) -> list[Job]:
         Job("compile", 3, ours("compile", near, batch)),
         *(Job(name, 2, train(), xla_flags=flags) for name, flags in XLA_FLAGS.items()),
     ]
-    return [job for job in jobs if options.peer or not job.name.startswith("official")]
+    impossible = ("short_attention",) if options.small else ()
+    impossible += () if options.peer else ("official", "official_float32")
+    return [job for job in jobs if job.name not in impossible]
 
 
 def _ours(scale: Scale, kind: str, pixels: int, images: int, *more: str) -> tuple[str, ...]:
