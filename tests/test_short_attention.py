@@ -39,7 +39,7 @@ def _check(arrays, interpreted, warpgroups=2, tolerance=0.01):
     exact = float64.attention(*arrays)
     with interpreted():
         result, backward = jax.vjp(lambda *x: short_attention(*x, warpgroups), *qkv)
-        gradients = backward(cotangent)
+        gradients = jax.block_until_ready(backward(cotangent))
     assert float64.error(result, exact.result) < tolerance
     for gradient, wanted in zip(gradients, exact.gradients, strict=True):
         assert gradient.dtype == jnp.bfloat16

@@ -146,9 +146,9 @@ def _forward_kernel(
     def tile(here: Any) -> None:
         keys, values = tiles.matrix(chip.key, every), tiles.matrix(chip.value, every)
         logits = tiles.product(tiles.load(chip.query, here), tiles.transposed(keys))
-        logits = tiles.without_padding(logits * tiles.LOG_SCALE, n)
-        largest = logits.max(axis=1)
-        weights = jnp.exp2(logits - tiles.by_row(largest, rows))
+        logits = tiles.without_padding(logits, n)
+        largest = logits.max(axis=1) * tiles.LOG_SCALE
+        weights = jnp.exp2(logits * tiles.LOG_SCALE - tiles.by_row(largest, rows))
         sums = weights.sum(axis=1)
         mixed = tiles.product(weights.astype(jnp.bfloat16), values)
         chip.logs.at[here][...] = largest + jnp.log(sums) * math.log2(math.e)
