@@ -55,7 +55,10 @@ def main() -> None:
         asked = {key: getattr(options, key) for key in ("tokens", "images", "heads")}
         print(json.dumps(asked | {"machine": here, "kernels": kernels, "failed": failed}, indent=2))
         return
-    print(f"{shape}, bfloat16: milliseconds, and the largest relative difference from float64")
+    print(
+        f"{options.images} images, {options.tokens} tokens, {options.heads} heads of {WIDTH}, "
+        "bfloat16: milliseconds, and the largest relative difference from float64"
+    )
     attention.print_kernels(speeds)
     for name, why in failed.items():
         print(f"{name} failed: {why}")

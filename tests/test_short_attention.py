@@ -60,7 +60,7 @@ def test_padding_is_no_key(interpreted):
 
     What all keys have in common shows the rounding of the result, which the gradient is made of.
     """
-    query, value, cotangent = _random(3, 1, 5, 1, 64)
+    query, value, cotangent = _random(3, 1, 70, 1, 64)
     _check([query + 4, -query - 4, value, cotangent], interpreted, tolerance=0.02)
 
 
