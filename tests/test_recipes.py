@@ -117,6 +117,7 @@ def test_two_variants_have_the_same_model_and_budget(spec):
         ),
         ("cifar100:finetune384,x", {"batch": 512, "accum_steps": 64, "pp.crop": 384}),
         ("cats_dogs:x,original", {"epochs": 10.0, "pp.from_data": True, "augment.flip": False}),
+        ("cats_dogs:x", {"base_lr": 3e-4, "augment.randaugment": (1, 5), "batch": 64}),
         (
             "vit:b16,cifar10",
             {"base_lr": 0.01, "total_steps": 10_000, "pp.train": "train[:98%]", "pp.crop": 384,
