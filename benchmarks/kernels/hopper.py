@@ -58,13 +58,7 @@ def _forward(query: Array, key: Array, value: Array, warpgroups: int) -> tuple[A
     rows = TILE * pl.cdiv(n, TILE)
     logs = jax.ShapeDtypeStruct((b, h, rows), jnp.float32)
     threads = min(warpgroups, rows // TILE)
-    chip = _Chip(
-        query=tiles.array(rows),
-        key=tiles.array(rows),
-        value=tiles.array(rows),
-        logs=tiles.numbers(rows),
-        filled=plgpu.Barrier(num_arrivals=3),
-    )
+    chip = _chip(rows, arrivals=3)
     result, logs = _kernel(_forward_kernel, query, [query, logs], chip, threads)(query, key, value)
     return result, logs
 
@@ -78,12 +72,7 @@ def _gradients(warpgroups: int, residuals: Any, cotangent: Array) -> tuple[Array
     query, key, value, result, logs = residuals
     rows = logs.shape[-1]
     threads = min(warpgroups, rows // TILE)
-    chip = _Chip(
-        query=tiles.array(rows),
-        key=tiles.array(rows),
-        value=tiles.array(rows),
-        logs=tiles.numbers(rows),
-        filled=plgpu.Barrier(num_arrivals=6),
+    chip = _chip(rows, arrivals=6)._replace(
         result=tiles.array(rows),
         cotangent=tiles.array(rows),
         sums=tiles.numbers(rows),
@@ -116,6 +105,13 @@ class _Chip(NamedTuple):
     cotangent: Ref = None
     sums: Ref = None
     summed: Ref = None
+
+
+def _chip(rows: int, arrivals: int) -> _Chip:
+    """Returns what both kernels have, with the number of copies to wait for."""
+    query, key, value = (tiles.array(rows) for _ in range(3))
+    filled = plgpu.Barrier(num_arrivals=arrivals)
+    return _Chip(query, key, value, tiles.numbers(rows), filled)
 
 
 def _kernel(

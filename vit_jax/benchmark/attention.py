@@ -18,7 +18,7 @@ from vit_jax.experiment import Experiment
 from vit_jax.mesh import batch_shards
 from vit_jax.models import kernels
 from vit_jax.models.summary import AttentionSize, attention_size
-from vit_jax.runtime import gpu, memory
+from vit_jax.runtime import memory
 from vit_jax.tables import console, table
 
 Qkv = tuple[Array, Array, Array]  # query, key and value, each b n h c
@@ -161,10 +161,7 @@ def _check_known(asked: Sequence[str]) -> None:
 
 
 def _why_not(name: str, query: Array) -> str | None:
-    if name == "cudnn":
-        platform, capability = jax.default_backend(), gpu.compute_capability()
-        return kernels.why_not_cudnn(platform, capability, query, dropout=False)
-    return None
+    return kernels.why_not_cudnn_here(query, dropout=False) if name == "cudnn" else None
 
 
 def print_attention(speed: AttentionSpeed) -> None:

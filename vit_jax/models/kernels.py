@@ -126,11 +126,15 @@ def choose_kernel(kernel: str, query: Array, *, dropout: bool, weights_wanted: b
         )
     if kernel == "xla" or weights_wanted:  # only plain products have weights to show
         return "xla"
-    capability = gpu.compute_capability()
-    if reason := why_not_cudnn(jax.default_backend(), capability, query, dropout=dropout):
+    if reason := why_not_cudnn_here(query, dropout=dropout):
         _log_once(logging.WARNING if kernel == "cudnn" else logging.DEBUG, reason)
         return "xla"
     return "cudnn"
+
+
+def why_not_cudnn_here(query: Array | jax.ShapeDtypeStruct, *, dropout: bool) -> str | None:
+    """Returns the same as `why_not_cudnn`, of the devices of this process."""
+    return why_not_cudnn(jax.default_backend(), gpu.compute_capability(), query, dropout=dropout)
 
 
 def why_not_cudnn(

@@ -13,8 +13,7 @@ from flax import linen as nn
 from vit_jax import trees
 from vit_jax.errors import ConfigError
 from vit_jax.models.inputs import example_inputs
-from vit_jax.models.kernels import why_not_cudnn
-from vit_jax.runtime import gpu
+from vit_jax.models.kernels import why_not_cudnn_here
 
 Shape = tuple[int, ...]
 # {path: parameter's shape and dtype}, and {module's path: what it returns for one image}.
@@ -111,8 +110,7 @@ def check_attention_kernel(
         return
     dropout = (getattr(model, "transformer", None) or {}).get("attention_dropout_rate", 0.1) > 0
     query = jax.ShapeDtypeStruct((1, size.tokens, size.heads, size.width), model.dtype)
-    platform, capability = jax.default_backend(), gpu.compute_capability()
-    if reason := why_not_cudnn(platform, capability, query, dropout=dropout):
+    if reason := why_not_cudnn_here(query, dropout=dropout):
         raise ConfigError(
             f"config.model.transformer.attention.kernel='cudnn' cannot serve here: {reason}; "
             "'auto' takes it wherever it does"
