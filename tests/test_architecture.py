@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "vit_jax"
 # Lower floors know nothing of higher ones. A folder's files share its floor.
 FLOORS = (
     (
-        *("errors", "extras", "grids", "trees", "fingerprint", "runtime"),
+        *("errors", "extras", "fonts", "grids", "trees", "fingerprint", "runtime"),
         *("settings", "config", "recipes", "recipe_words", "timm_names"),
     ),
     ("models",),

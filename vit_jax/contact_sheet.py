@@ -1,6 +1,5 @@
 """A contact sheet: training images as the model sees them, for a look before a long run."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from vit_jax.fonts import fallbacks, font_of
 from vit_jax.mesh import replicated
 from vit_jax.runtime.output import well_formed
 from vit_jax.step import Batch, StepSettings, first_inputs
@@ -71,7 +71,8 @@ def draw_contact_sheet(
     rows = -(-len(images) // _COLUMNS)
     columns = min(len(images), _COLUMNS)
     above = 0 if title is None else _TITLE + 2 * _GAP
-    font, large = _font(_TEXT), _font(_TITLE)
+    others = fallbacks([*captions, title or ""])
+    large = _font(title or "", others, _TITLE)
     wide = max(columns * (width + _GAP) + _GAP, round(large.getlength(title or "")) + 2 * _GAP)
     sheet = Image.new("RGB", (wide, above + rows * (height + line + _GAP) + _GAP), "white")
     pen = ImageDraw.Draw(sheet)
@@ -80,6 +81,7 @@ def draw_contact_sheet(
         left, top = _GAP + column * (width + _GAP), above + _GAP + row * (height + line + _GAP)
         how = Image.Resampling.NEAREST if width > images.shape[2] else Image.Resampling.LANCZOS
         sheet.paste(Image.fromarray(pixels).resize((width, height), how), (left, top))
+        font = _font(words, others, _TEXT)
         fitting = "\n".join(_fitting(line, width, font) for line in words.split("\n"))
         pen.multiline_text((left, top + height + 2), fitting, "black", font, spacing=2)
     if title is not None:
@@ -97,13 +99,9 @@ def _shown_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * shrink)), max(1, round(height * shrink))
 
 
-def _font(height: int) -> ImageFont.FreeTypeFont:
-    """Returns the font that matplotlib brings: Pillow's own has no × and no Greek or Cyrillic."""
-    spec = importlib.util.find_spec("matplotlib")  # not imported, which takes a while
-    assert spec is not None
-    assert spec.origin is not None
-    fonts = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
-    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), height)
+def _font(text: str, others: Sequence[Path], height: int) -> ImageFont.FreeTypeFont:
+    """Returns the font for a text: Pillow's own has no × and no Greek or Cyrillic."""
+    return ImageFont.truetype(str(font_of(text, others)), height)
 
 
 def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:

@@ -1,5 +1,6 @@
 """What all figures share: how one is made and written, its colours, and how text is cut."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num
 
+from vit_jax.fonts import fallbacks
 from vit_jax.runtime.output import well_formed
 
 # Told apart by people who see red and green alike (Okabe and Ito 2008).
@@ -46,8 +48,35 @@ def count_steps(axes: Any) -> None:
 
 def save(figure: Any, path: Path) -> None:
     """Writes a figure as PNG."""
+    _letter(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with warnings.catch_warnings():
+        # Said already, in one line for all letters.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(path)
+
+
+def _letter(figure: Any) -> None:
+    """Gives all texts the fonts that have their letters."""
+    from matplotlib.text import Text
+
+    texts = figure.findobj(Text)
+    others = fallbacks(text.get_text() for text in texts)
+    if others:
+        families = ["DejaVu Sans", *map(_registered, others)]
+        for text in texts:
+            text.set_fontfamily(families)
+
+
+def _registered(font: Path) -> str:
+    """Returns the family of a font, which matplotlib knows from then on.
+
+    Its own list of fonts may be older than the font.
+    """
+    from matplotlib.font_manager import FontProperties, fontManager
+
+    fontManager.addfont(font)
+    return FontProperties(fname=font).get_name()
 
 
 def plain(text: str) -> str:
