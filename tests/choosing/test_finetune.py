@@ -1,6 +1,7 @@
 """`vit_jax finetune`: one command from a folder to a model, again, edited, and refused."""
 
 import json
+import types
 
 import pytest
 
@@ -114,12 +115,18 @@ def test_other_images_and_other_runs_are_refused(trained, place, tmp_path, capsy
     assert "is a file; name a folder" in one_line(capsys)
 
 
+def program(needed):
+    """A step without batch statistics that needs so many bytes, and cannot be run."""
+    state = types.SimpleNamespace(batch_stats={})
+    return fitting.Program(None, (state, None), needed)
+
+
 @pytest.fixture
 def instant(monkeypatch):
     """Steps that are neither compiled nor run: 2 s each, of 1 MB."""
 
     def fitted(experiment, free, parts=None):
-        return fitting.Fit(parts or 1, fitting.Program(None, None, 10**6), free, 1)
+        return fitting.Fit(parts or 1, program(10**6), free, 1)
 
     monkeypatch.setattr(fitting, "fitted", fitted)
     monkeypatch.setattr(fitting, "seconds_of", lambda program: 2.0)
@@ -157,8 +164,7 @@ def test_a_plan_is_made_anew_until_it_is_edited(place, instant, capsys):
 
 
 def test_an_edited_recipe_that_does_not_fit_is_not_begun(place, monkeypatch, capsys):
-    needs = fitting.Program(None, None, 10**9)
-    monkeypatch.setattr(fitting, "step_of", lambda experiment, parts: needs)
+    monkeypatch.setattr(fitting, "step_of", lambda experiment, parts: program(10**9))
     monkeypatch.setattr(fitting, "seconds_of", lambda program: 2.0)
     assert finetune(place, "--plan", run="tight") == 0
     recipe = place / "tight" / NAME

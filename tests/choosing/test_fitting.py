@@ -102,6 +102,40 @@ def test_a_step_is_asked_and_timed_without_a_run(experiment):
     assert 0 < fitting.seconds_of(program) < 60
 
 
+@pytest.mark.parametrize(
+    ("seconds", "statistics", "parts", "timed"),
+    [
+        ({1: 1.0, 4: 0.8, 8: 0.7}, {}, 8, [1, 4, 8]),
+        ({1: 1.0, 4: 0.8, 8: 0.79}, {}, 4, [1, 4, 8]),  # within the noise
+        ({1: 1.0, 4: 0.97}, {}, 1, [1, 4]),  # and what is no faster is not divided further
+        ({1: 1.0}, {"mean": 0}, 1, [1]),  # batch statistics are those of a part
+    ],
+)
+def test_on_a_cpu_more_parts_are_taken_where_they_are_faster(
+    experiment, monkeypatch, seconds, statistics, parts, timed
+):
+    asked = []
+
+    def seconds_of(program):
+        asked.append(program.call)
+        return seconds[program.call]
+
+    def step_of(experiment, parts):
+        state = types.SimpleNamespace(batch_stats=statistics)
+        return fitting.Program(parts, (state, None), 100)
+
+    monkeypatch.setattr(fitting, "step_of", step_of)
+    monkeypatch.setattr(fitting, "seconds_of", seconds_of)
+    here = dataclasses.replace(experiment, mesh=runs.one_device_mesh())
+    fit = fitting.fitted(here, None)
+    found = fitting.timed(here, fit, divide=True)
+    assert (found.accum_steps, found.program.call, asked) == (parts, parts, timed)
+    assert (found.seconds, found.compiled) == (seconds[parts], len(timed))
+    assert found.saved == pytest.approx(1 - seconds[parts] / seconds[1])
+    as_asked = fitting.timed(here, fit, divide=False)
+    assert (as_asked.accum_steps, as_asked.seconds, as_asked.saved) == (1, 1.0, 0.0)
+
+
 def test_images_that_are_mixed_are_never_alone_in_a_part(experiment):
     mixed = changed(experiment.config, {"augment.mixup": 0.2, "batch": 16})
     one = runs.one_device_mesh()

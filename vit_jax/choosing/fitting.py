@@ -2,7 +2,8 @@
 
 The compiler's figure for a step holds parameters, optimiser, gradients, activations and the batch.
 Where the whole batch does not fit, a small part of it is compiled too: two points give the line
-"fixed + for each image", and that the number of parts.
+"fixed + for each image", and that the number of parts. On a CPU more parts than that may be faster,
+which is timed.
 """
 
 import dataclasses
@@ -27,6 +28,10 @@ from vit_jax.training_program import TrainingProgram
 USABLE = {"cpu": 0.7}
 _USABLE_ELSEWHERE = 0.9
 _TIMED = 2
+# Images of a part whose activations a CPU's cache may hold, to be tried in turn; and how much of
+# the time a step must save for it, above the noise of two timings (benchmarks/LOG.md).
+_IN_CACHE = (8, 4)
+_WORTH = 0.05
 # What to try where one image is too much, in the order of what it costs the result.
 # Outside of a loop XLA finds on CPUs that a block is computed twice, and keeps it after all.
 _REMEDIES: tuple[dict[str, Any], ...] = (
@@ -59,12 +64,16 @@ class Fit:
       program: the step of the run.
       free: bytes of a device; None where not known, and then nothing is divided.
       compiled: programs that had to be compiled to find it.
+      seconds: of a step; None where it was not timed.
+      saved: share of the time that more parts save than had to be.
     """
 
     accum_steps: int
     program: Program
     free: int | None
     compiled: int
+    seconds: float | int | None = None
+    saved: float | int = 0.0
 
 
 def fitted(experiment: Experiment, free: int | None, *, parts: int | None = None) -> Fit:
@@ -100,6 +109,34 @@ def fitted(experiment: Experiment, free: int | None, *, parts: int | None = None
     raise AssertionError("the smallest part fits")
 
 
+def timed(experiment: Experiment, fit: Fit, *, divide: bool) -> Fit:
+    """Returns a fit with the time of its step; where that is less on a CPU, in more parts.
+
+    Batch statistics are those of a part, so that a model which has them is not divided further.
+
+    Args:
+      experiment: of the run.
+      fit: the fewest parts that fit.
+      divide: whether more parts may be chosen.
+    """
+    fewest = least = seconds_of(fit.program)
+    best = dataclasses.replace(fit, seconds=fewest)
+    if not divide or jax.default_backend() != "cpu" or fit.program.arguments[0].batch_stats:
+        return best
+    for images in _IN_CACHE:
+        parts = _parts_of(experiment, images)
+        if parts is None or parts <= best.accum_steps:
+            continue
+        program = step_of(experiment, parts)
+        seconds = seconds_of(program)
+        best = dataclasses.replace(best, compiled=best.compiled + 1)
+        if seconds > (1 - _WORTH) * least:
+            break
+        least, saved = seconds, 1 - seconds / fewest
+        best = Fit(parts, program, fit.free, best.compiled, seconds, saved)
+    return best
+
+
 def usable(free: int) -> float | int:
     """Returns how many of the free bytes of a device a step may take."""
     return USABLE.get(jax.default_backend(), _USABLE_ELSEWHERE) * free
@@ -114,6 +151,12 @@ def _parts(experiment: Experiment) -> list[int]:
     plan = make_augmentation(experiment.config.augment.to_dict())
     most = size // (2 if plan.mixup or plan.cutmix else 1)
     return [n for n in range(1, most + 1) if size % n == 0 and size // n % shards == 0]
+
+
+def _parts_of(experiment: Experiment, images: int) -> int | None:
+    """Returns the fewest parts that have at most so many images a device; None if none do."""
+    config, shards = experiment.config, batch_shards(experiment.mesh)
+    return next((n for n in _parts(experiment) if config.batch // n // shards <= images), None)
 
 
 def _by_line(experiment: Experiment, whole: Program, smallest: Program, room: float | int) -> int:
