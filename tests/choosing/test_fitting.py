@@ -134,6 +134,8 @@ def test_on_a_cpu_more_parts_are_taken_where_they_are_faster(
     assert found.saved == pytest.approx(1 - seconds[parts] / seconds[1])
     as_asked = fitting.timed(here, fit, divide=False)
     assert (as_asked.accum_steps, as_asked.seconds, as_asked.saved) == (1, 1.0, 0.0)
+    tight = dataclasses.replace(fit, free=100)  # what is asked for must fit as well
+    assert fitting.timed(here, tight, divide=True).accum_steps == 1
 
 
 def test_images_that_are_mixed_are_never_alone_in_a_part(experiment):

@@ -128,8 +128,10 @@ def timed(experiment: Experiment, fit: Fit, *, divide: bool) -> Fit:
         if parts is None or parts <= best.accum_steps:
             continue
         program = step_of(experiment, parts)
-        seconds = seconds_of(program)
         best = dataclasses.replace(best, compiled=best.compiled + 1)
+        if fit.free is not None and program.bytes > usable(fit.free):
+            continue  # parts are summed, and the sums are a second copy of the gradients
+        seconds = seconds_of(program)
         if seconds > (1 - _WORTH) * least:
             break
         least, saved = seconds, 1 - seconds / fewest
