@@ -17,7 +17,7 @@ a cosine for `vit10` and `vit12`; for `initial`, which has no schedule, 100 epoc
 word, the same epochs and batches with random crops, RandAugment, mixup and CutMix, stochastic
 depth, warm-up and cosine, and a running average of the parameters.
 
-Not run by us to the end yet.
+Shortened runs of the original training, their scores, hardware and time: configs/README.md.
 """
 
 from typing import Any
