@@ -22,13 +22,16 @@ STIX = Path(mpl.get_data_path()) / "fonts" / "ttf" / "STIXGeneral.ttf"
 def machine(monkeypatch):
     """Sets which fonts the machine has."""
 
-    def has(*paths):
-        monkeypatch.setattr(fonts, "installed_fonts", lambda: list(paths))
+    def forget():
         fonts._fallbacks.cache_clear()
         fonts._say_once.cache_clear()
 
+    def has(*paths):
+        monkeypatch.setattr(fonts, "installed_fonts", lambda: list(paths))
+        forget()
+
     yield has
-    fonts._fallbacks.cache_clear()
+    forget()
 
 
 def test_a_machines_font_is_taken_for_what_the_default_lacks(machine, tmp_path):

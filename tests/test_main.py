@@ -337,6 +337,14 @@ def test_published_weights_are_listed(capsys):
     assert "--pretrained" in _error(capsys, ["models", "--json"], 2)
 
 
+def test_the_package_runs_as_the_command_line():
+    process = subprocess.run(
+        [sys.executable, "-m", "vit_jax", "trian"], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 2
+    assert "trian: no such command; did you mean 'train'" in process.stderr
+
+
 def test_import_is_light():
     code = (
         "import sys, vit_jax; vit_jax.create_model; "

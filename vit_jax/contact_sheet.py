@@ -1,5 +1,6 @@
 """A contact sheet: training images as the model sees them, for a look before a long run."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,7 +102,12 @@ def _shown_size(width: int, height: int) -> tuple[int, int]:
 
 def _font(text: str, others: Sequence[Path], height: int) -> ImageFont.FreeTypeFont:
     """Returns the font for a text: Pillow's own has no × and no Greek or Cyrillic."""
-    return ImageFont.truetype(str(font_of(text, others)), height)
+    return _opened(font_of(text, others), height)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(file: Path, height: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(file), height)
 
 
 def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:

@@ -146,7 +146,6 @@ def _measured(known: Known, overrides: Sequence[str]) -> Measured:
         given = known.given.get("accum_steps")
         fewest = fitting.fitted(experiment, free, parts=given)
         fit = fitting.timed(experiment, fewest, divide=given is None)
-    assert fit.seconds is not None
     return Measured(fit.accum_steps, fit.program.bytes, free, fit.seconds, fit.saved)
 
 

@@ -64,15 +64,24 @@ class Fit:
       program: the step of the run.
       free: bytes of a device; None where not known, and then nothing is divided.
       compiled: programs that had to be compiled to find it.
-      seconds: of a step; None where it was not timed.
-      saved: share of the time that more parts save than had to be.
     """
 
     accum_steps: int
     program: Program
     free: int | None
     compiled: int
-    seconds: float | int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed(Fit):
+    """A batch in parts whose step was timed.
+
+    Attributes:
+      seconds: of a step.
+      saved: share of the time that more parts save than had to be.
+    """
+
+    seconds: float | int
     saved: float | int = 0.0
 
 
@@ -109,7 +118,7 @@ def fitted(experiment: Experiment, free: int | None, *, parts: int | None = None
     raise AssertionError("the smallest part fits")
 
 
-def timed(experiment: Experiment, fit: Fit, *, divide: bool) -> Fit:
+def timed(experiment: Experiment, fit: Fit, *, divide: bool) -> Timed:
     """Returns a fit with the time of its step; where that is less on a CPU, in more parts.
 
     Batch statistics are those of a part, so that a model which has them is not divided further.
@@ -120,7 +129,7 @@ def timed(experiment: Experiment, fit: Fit, *, divide: bool) -> Fit:
       divide: whether more parts may be chosen.
     """
     fewest = least = seconds_of(fit.program)
-    best = dataclasses.replace(fit, seconds=fewest)
+    best = Timed(**vars(fit), seconds=fewest)
     if not divide or jax.default_backend() != "cpu" or fit.program.arguments[0].batch_stats:
         return best
     for images in _IN_CACHE:
@@ -135,7 +144,7 @@ def timed(experiment: Experiment, fit: Fit, *, divide: bool) -> Fit:
         if seconds > (1 - _WORTH) * least:
             break
         least, saved = seconds, 1 - seconds / fewest
-        best = Fit(parts, program, fit.free, best.compiled, seconds, saved)
+        best = Timed(parts, program, fit.free, best.compiled, seconds, saved)
     return best
 
 
