@@ -4,12 +4,23 @@ import json
 import math
 
 import ml_collections
+import numpy as np
 import pytest
 
 from tests import runs
 from tests.golden import REPOSITORY
-from vit_jax.config import default_config, differences, flatten, given, to_json, validate
+from vit_jax.config import (
+    changed,
+    default_config,
+    differences,
+    flatten,
+    given,
+    to_json,
+    validate,
+)
+from vit_jax.data.sampling import training_rows
 from vit_jax.errors import ConfigError, nearest
+from vit_jax.experiment import make_preprocess, steps_of
 from vit_jax.recipes import load_config, merge, shipped
 from vit_jax.settings import HARMLESS, KEYS
 
@@ -47,6 +58,12 @@ def test_harmless_keys_exist():
         ("augment.crop_area", (0.5, 0.1)),
         ("augment.crop_area", (0.5,)),
         ("model.patches.size", (16,)),
+        ("model.patches.size", (16.0, 16.0)),
+        ("model.stem_fields.layers", (3,)),
+        ("model.stem_fields.layers", ((32, 2), (64,))),
+        ("model.resnet.num_layers", (3, 0)),
+        ("total_steps", 2**31),  # the device would see a negative number
+        ("batch", 10**12),
         ("pp.std", (0.5, 0.0, 0.5)),
         ("decay_type", "cosin"),
         ("dtype", "float16"),
@@ -218,3 +235,38 @@ def test_an_image_alone_cannot_be_mixed(augment, accum_steps, says):
     else:
         with pytest.raises(ConfigError, match=says):
             runs.tiny_config(augment=augment, accum_steps=accum_steps)
+
+
+@pytest.mark.parametrize(
+    ("batch", "repeats", "accum_steps", "refused"),
+    [(64, 16, 4, True), (64, 2, 32, True), (64, 64, 2, True), (64, 16, 8, True),
+     (64, 16, 2, False), (64, 2, 16, False), (60, 3, 4, False)],
+)  # fmt: skip
+def test_an_image_is_not_mixed_with_its_copies_alone(batch, repeats, accum_steps, refused):
+    settings = {"batch": batch, "accum_steps": accum_steps}
+    augment = {"mixup": 0.2, "repeats": repeats}
+    runs.tiny_config(augment={**augment, "mixup": 0.0}, **settings)
+    _, indices = training_rows(0, 0, batch, 1000, repeats)
+    parts = indices.reshape(batch // accum_steps, accum_steps).T
+    assert (parts == np.roll(parts, 1, axis=1)).all() == refused
+    if not refused:
+        runs.tiny_config(augment=augment, **settings)
+        return
+    with pytest.raises(ConfigError, match=f"accum_steps={accum_steps} and .*repeats={repeats}"):
+        runs.tiny_config(augment=augment, **settings)
+
+
+def test_more_epochs_than_devices_count_are_refused():
+    config = runs.tiny_config(epochs=1e30, total_steps=None)
+    with pytest.raises(ConfigError, match=r"config.epochs=1e\+30: .* steps must be positive and"):
+        steps_of(config, 1000)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_numbers_of_numpy_are_numbers(kind):
+    mean = np.array([0.5, 0.25, 0.125], kind)
+    for form in (mean, list(mean), tuple(mean)):
+        config = changed(runs.tiny_config(), {"pp.mean": form})
+        assert config.pp.mean == (0.5, 0.25, 0.125)
+        assert make_preprocess(config).mean == (0.5, 0.25, 0.125)
+        assert json.loads(to_json(config))["pp"]["mean"] == [0.5, 0.25, 0.125]

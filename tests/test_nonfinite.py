@@ -123,6 +123,19 @@ def test_leaves_are_named_and_nan_is_text(tmp_path):
     assert (told["loss"], told["grad_norm"], told["examples"]) == ("nan", "inf", [7, 9])
 
 
+def test_a_disk_that_takes_no_dump_decides_nothing(tmp_path, caplog):
+    (tmp_path / "report").write_text("in the way")
+    dump = tmp_path / "report" / "nonfinite.json"
+    measured = {"loss": np.float32(np.nan), KEPT: False, FINITE_LEAVES: np.array([True])}
+    skipping = NonFiniteGuard("skip", 9, 9, ["b/bias"], lambda step: [], dump)
+    skipping(1, dict(measured))
+    assert skipping.total == 1
+    assert "nonfinite.json cannot be written (" in caplog.text
+    stopping = NonFiniteGuard("stop", 9, 9, ["b/bias"], lambda step: [], dump)
+    with pytest.raises(NonFiniteError, match=r"step 1: loss=nan is not finite; .* kept\. Lower"):
+        stopping(1, dict(measured))
+
+
 def test_what_is_wrong_is_named():
     guard = NonFiniteGuard("stop", 10, 3, ["b/bias"], lambda step: [])
     fine = {"loss": 1.0, "grad_norm": 1.0, "learning_rate": 0.1}

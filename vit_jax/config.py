@@ -8,12 +8,14 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from vit_jax.errors import ConfigError, nearest
 from vit_jax.settings import KEYS
 from vit_jax.settings.augreg import PRESETS, SET_BY_PRESETS
+from vit_jax.settings.training import CLASS_SCORES, RECALLS
 
 # Settings are read as attributes (config.pp.crop), whose types no type checker can know.
 if TYPE_CHECKING:
@@ -68,14 +70,16 @@ def differences(
 
 
 def as_tuple(value: Any) -> Any:
-    """Turns lists into tuples, which JSON does not know, at every depth."""
+    """Turns lists into tuples, which JSON does not know, at every depth; NumPy's numbers too."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
     return tuple(as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
     """Returns a copy, locked, with the values of {"pp.crop": 224, …} in place of its own."""
     copy = config.copy_and_resolve_references().unlock()
-    copy.update_from_flattened_dict(values)
+    copy.update_from_flattened_dict({path: as_tuple(value) for path, value in values.items()})
     return copy.lock()
 
 
@@ -124,16 +128,28 @@ def _validate_pairs(flat: Mapping[str, Any]) -> None:
             f"config.pp.resize={flat['pp.resize']} must be at least "
             f"config.pp.crop={flat['pp.crop']}"
         )
-    if flat["keep_best"] is not None and flat["checkpoint_every"] % flat["eval_every"]:
-        raise ConfigError(
-            f"config.keep_best={flat['keep_best']!r}: every checkpoint must be evaluated; make "
-            f"config.checkpoint_every={flat['checkpoint_every']} a multiple of "
-            f"config.eval_every={flat['eval_every']}"
-        )
+    if flat["keep_best"] is not None:
+        _validate_best(flat["keep_best"], flat)
     _validate_moment(flat)
     _validate_augmentation(flat)
     if flat["task"] == "contrast":
         _validate_contrast(flat)
+
+
+def _validate_best(score: str, flat: Mapping[str, Any]) -> None:
+    if flat["checkpoint_every"] % flat["eval_every"]:
+        raise ConfigError(
+            f"config.keep_best={score!r}: every checkpoint must be evaluated; make "
+            f"config.checkpoint_every={flat['checkpoint_every']} a multiple of "
+            f"config.eval_every={flat['eval_every']}"
+        )
+    ranked = flat["task"] == "contrast" and flat["captions"] == "files"
+    scores = RECALLS if ranked else CLASS_SCORES
+    if score not in scores:
+        what = "images with captions" if ranked else "classes"
+        raise ConfigError(
+            f"config.keep_best={score!r}: {what} are not scored so, but by {', '.join(scores)}"
+        )
 
 
 def _validate_moment(flat: Mapping[str, Any]) -> None:
@@ -209,11 +225,21 @@ def _validate_mixing(flat: Mapping[str, Any]) -> None:
     if "mixup" in PRESETS.get(preset or "none", {}):
         asked["augment.preset"] = preset
     path = next((path for path, value in asked.items() if value), None)
-    if path is not None and flat["batch"] // flat["accum_steps"] < 2:
+    if path is None:
+        return
+    if flat["batch"] // flat["accum_steps"] < 2:
         raise ConfigError(
             f"config.batch={flat['batch']} over config.accum_steps={flat['accum_steps']} gives "
             f"parts of one image, and config.{path}={asked[path]!r} mixes those of a part with "
             "each other: give parts of two or more, or mix none"
+        )
+    repeats = flat["augment.repeats"]
+    if repeats > 1 and flat["accum_steps"] % max(1, flat["batch"] // repeats) == 0:
+        raise ConfigError(
+            f"config.accum_steps={flat['accum_steps']} and config.augment.repeats={repeats} of "
+            f"config.batch={flat['batch']} put the copies of an image side by side in a part, so "
+            f"that config.{path}={asked[path]!r} would mix it with itself: give fewer parts or "
+            "repeats, or mix none"
         )
 
 

@@ -32,6 +32,7 @@ from vit_jax.models.zoo import Model, create_model
 from vit_jax.origin import shapes_of
 from vit_jax.runtime import gpu
 from vit_jax.settings import BY_LAYER, FROM_DATA
+from vit_jax.settings.rules import STEPS
 
 Arrays = Mapping[str, Source]  # splits passed from Python, by name
 
@@ -116,11 +117,14 @@ def steps_of(config: Config, examples: int) -> int:
     """Returns the steps of a run, from `total_steps` or `epochs`.
 
     Raises:
-      ConfigError: the warm-up does not end before.
+      ConfigError: the warm-up does not end before, or there are more than devices can count.
     """
     total = config.total_steps
     if total is None:
-        total = max(1, round(config.epochs * examples / config.batch))
+        wanted = config.epochs * examples / config.batch
+        if not STEPS.allows(max(1.0, wanted)):
+            raise ConfigError(f"config.epochs={config.epochs:g}: {wanted:.3g} steps {STEPS.text}")
+        total = max(1, round(wanted))
     if config.warmup_steps >= total:
         raise ConfigError(
             f"config.warmup_steps={config.warmup_steps} must be below the {total} steps of the run"
@@ -170,7 +174,7 @@ def make_model(config: Config, num_classes: int) -> Model:
     images = jax.ShapeDtypeStruct((1, config.pp.crop, config.pp.crop, 3), jnp.float32)
     try:
         logits, _ = jax.eval_shape(model.init_with_output, jax.random.PRNGKey(0), images)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"config.model: {error}") from error
     if isinstance(model, VisionTransformer) and logits.ndim != 2:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """Steps that lead to what is not finite: never kept; the run stops, or counts them."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from vit_jax.settings.rules import LARGEST_RATE
 # What a guarded step measures for the guard alone.
 KEPT, FINITE_LEAVES = "kept", "finite_leaves"
 STEPS = "nonfinite_steps"  # in metrics.jsonl, where such steps are skipped
+
+logger = logging.getLogger("vit_jax")
 
 _NAMED = ("loss", "grad_norm", "learning_rate")
 
@@ -69,14 +72,13 @@ class NonFiniteGuard:
         self.row = 0 if kept else self.row + 1
         self.total += not kept
         if not kept:
-            self._write(step, measured, finite)
-            self._stop_if_due(step, measured)
+            told = self._told(step, measured, finite)
+            self._stop_if_due(step, measured, f" (details: {self._dump})" if told else "")
         if self._skips:
             measured[STEPS] = self.total
 
-    def _stop_if_due(self, step: int, measured: Mapping[str, Any]) -> None:
+    def _stop_if_due(self, step: int, measured: Mapping[str, Any], details: str) -> None:
         what = f"step {step}: {_reason(measured)}; the step was not kept"
-        details = f" (details: {self._dump})" if self._dump else ""
         if not self._skips:
             raise NonFiniteError(
                 f"{what}{details}. Lower config.base_lr, lengthen config.warmup_steps or lower "
@@ -93,9 +95,10 @@ class NonFiniteGuard:
                     "lower config.base_lr, or raise the limit"
                 )
 
-    def _write(self, step: int, measured: Mapping[str, Any], finite: np.ndarray) -> None:
+    def _told(self, step: int, measured: Mapping[str, Any], finite: np.ndarray) -> bool:
+        """Returns whether the file tells of the step; where it cannot, the run goes on as it is."""
         if self._dump is None:
-            return
+            return False
         content = {
             "step": step,
             "examples": [int(index) for index in self._examples(step)],
@@ -106,10 +109,15 @@ class NonFiniteGuard:
             ],
             "skipped": self.counts() if self._skips else None,
         }
-        self._dump.parent.mkdir(parents=True, exist_ok=True)
         partial = self._dump.with_suffix(".json.part")
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        partial.replace(self._dump)
+        try:
+            self._dump.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(content, indent=1) + "\n")
+            partial.replace(self._dump)
+        except OSError as error:
+            logger.warning("%s cannot be written (%s)", self._dump, error.strerror or error)
+            return False
+        return True
 
 
 def _reason(measured: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Which checkpoints stay: the newest, every so many, and the best by a score."""
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import runs
@@ -10,6 +12,8 @@ from vit_jax.checkpoints import integrity
 from vit_jax.checkpoints.retention import Retention
 from vit_jax.checkpoints.store import Store
 from vit_jax.errors import ConfigError
+from vit_jax.image_text.recall import Ranks
+from vit_jax.settings.training import RECALLS
 
 STEPS = list(range(0, 100, 10))
 
@@ -36,6 +40,13 @@ def test_a_step_stays_if_one_part_of_the_rule_asks_for_it(rule, kept):
         return {"accuracy": float(step in (30, 50)), "loss": abs(step - 20) + 0.5} if step else {}
 
     assert rule.kept(STEPS, scores) == kept
+
+
+@pytest.mark.parametrize("score", ["loss", "accuracy"])
+def test_what_is_not_finite_is_never_the_best(score):
+    scores = {10: math.nan, 20: math.inf, 30: 0.25, 40: -math.inf, 90: math.nan}
+    rule = Retention(newest=1, best=score)
+    assert rule.kept(list(scores), lambda step: {score: scores[step]}) == {30, 90}
 
 
 def test_of_no_steps_none_stays():
@@ -124,3 +135,16 @@ def test_the_best_is_only_known_if_each_checkpoint_is_evaluated():
         runs.tiny_config(keep_best="loss")
     with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
         runs.tiny_config(keep_best="acuracy")
+
+
+def test_the_best_is_told_by_a_score_that_there_is():
+    every = {"eval_every": 10, "checkpoint_every": 10}
+    ranks = tuple(Ranks(np.zeros(1, int), np.zeros(1, int)).summary())
+    assert ranks == RECALLS
+    pairs = {"task": "contrast", "text": {"tokenizer": "bytes"}, **every}
+    runs.tiny_config(keep_best="text_to_image_recall_1", captions="files", **pairs)
+    runs.tiny_config(keep_best="accuracy", captions="classes", **pairs)
+    with pytest.raises(ConfigError, match="keep_best='loss': images with captions are not scored"):
+        runs.tiny_config(keep_best="loss", captions="files", **pairs)
+    with pytest.raises(ConfigError, match="_recall_5': classes are not scored so, but by accuracy"):
+        runs.tiny_config(keep_best="image_to_text_recall_5", **every)

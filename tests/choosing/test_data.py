@@ -49,6 +49,7 @@ def test_damaged_images_are_left_to_training(tmp_path):
         ([], "no class folders"),
         (["train/a/1.png", "train/b/1.png"], r"no test/.*a fifth of the images by naming .*train"),
         (["test/a/1.png", "test/b/1.png"], r"has test/, but no train/"),
+        (["Train/a/1.png", "Test/b/1.png"], r"look like splits.*rename them to test, train"),
         (
             ["train/a/1.png", "train/a/2.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"],
             r"class 'b' has 1 image to train on; each class needs 2",

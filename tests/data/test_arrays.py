@@ -110,9 +110,10 @@ def test_the_classes_are_those_of_all_splits(tmp_path, monkeypatch):
         assert open_dataset("set.npz", split).class_names == ("0", "1", "2")
 
 
-def test_class_names_may_be_in_the_file(tmp_path):
-    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, class_names=["x", "y", "z", "w"])
-    assert open_dataset(f"{tmp_path}/set.npz", "train").class_names == ("x", "y", "z", "w")
+@pytest.mark.parametrize("names", [["x", "ö", "z", "w"], [b"x", "ö".encode(), b"z", b"w"]])
+def test_class_names_may_be_in_the_file(names, tmp_path):
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS, class_names=names)
+    assert open_dataset(f"{tmp_path}/set.npz", "train").class_names == ("x", "ö", "z", "w")
 
 
 def test_an_undivided_file_is_split_by_a_hash(tmp_path):

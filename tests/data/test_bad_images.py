@@ -66,6 +66,14 @@ def test_the_next_readable_example_stands_in_with_its_label(source):
     assert taken.tolist() == [_stand_in(index) for index in range(COUNT)]
 
 
+def test_labels_are_those_of_the_files_held_in_memory_or_not(tmp_path):
+    """By which classes are balanced, and data told from other data at a resume."""
+    source = _damaged(tmp_path, BAD)
+    held = hold(source, 10**6, bad_limit=COUNT)
+    assert isinstance(held, ArraySource)
+    assert held.labels.tolist() == source.labels.tolist()
+
+
 def test_a_source_without_damage_has_no_stand_ins(tmp_path):
     source = _damaged(tmp_path, ())
     held = hold(source, 10**6, bad_limit=5)

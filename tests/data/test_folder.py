@@ -78,6 +78,14 @@ def test_split_names(tmp_path, name):
         (["Cat/1.png", "cat/1.png"], "train", "{root}: classes 'Cat' and 'cat' differ in case"),
         (["train/Cat/1.png", "test/cat/1.png"], "train", "{root}/train: classes 'Cat' and 'cat'"),
         (["test/a/1.png", "val/a/1.png"], "train", "{root}: no split 'train'; has test, val"),
+        (["Training/a/1.png", "Testing/a/1.png"], "train",
+         "{root}: Testing, Training look like splits, which are not told from classes by these "
+         "names; rename them to test, train"),
+        (["training_set/a/1.png", "test_set/a/1.png", "notes/x.txt"], "test",
+         "{root}: test_set, training_set look like splits"),
+        (["train/a/1.png", "valid/a/1.png"], "test",
+         "{root}: no split 'test'; has train (set config.pp.test or config.pp.train; or rename "
+         "valid to train, val, validation, test)"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_named_in_one_line(tmp_path, files, split, message):
@@ -86,6 +94,11 @@ def test_what_is_missing_is_named_in_one_line(tmp_path, files, split, message):
         open_folder(tmp_path, split)
     assert str(caught.value).startswith(message.replace("{root}", str(tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+def test_classes_may_be_called_nearly_as_splits_are(tmp_path):
+    _folder(tmp_path, "training/1.png", "training/2.png", "walking/1.png", "walking/2.png")
+    assert open_folder(tmp_path, "train").class_names == ("training", "walking")
 
 
 def test_photographs_that_cannot_be_read_stay_and_are_counted(tmp_path, caplog):

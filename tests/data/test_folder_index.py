@@ -27,7 +27,12 @@ def photos(tmp_path, monkeypatch):
 def listings(monkeypatch):
     """Counts how often a folder is listed."""
     made, listed = [], folder_index._listed
-    monkeypatch.setattr(folder_index, "_listed", lambda root: made.append(root) or listed(root))
+
+    def counted(root, broken):
+        made.append(root)
+        return listed(root, broken)
+
+    monkeypatch.setattr(folder_index, "_listed", counted)
     return made
 
 
@@ -91,13 +96,13 @@ def test_a_folder_that_changes_just_now_is_not_trusted(photos, listings, monkeyp
     assert not cache.cache_folder().exists()
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"version":2}', '{"version":1}'])
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"version":3}', '{"version":2}'])
 def test_a_damaged_list_is_made_anew(photos, damage):
     expected = index_folder(photos)
     (stored,) = cache.cache_folder().rglob("*.json")
     stored.write_text(damage)
     assert index_folder(photos) == expected
-    assert json.loads(stored.read_text())["version"] == 2
+    assert json.loads(stored.read_text())["version"] == 3
     assert not list(cache.cache_folder().rglob("*.part"))
 
 
@@ -180,6 +185,23 @@ def test_links_are_followed_and_those_that_lead_back_are_not(photos, tmp_path):
     assert images["d"] == ["train/d/5.jpg"]
     assert images["a"] == ["train/a/0.jpg", "train/a/1.jpg", "train/a/2.jpg"]
     assert not images.get("back")
+
+
+def test_what_broken_links_lead_to_is_seen_when_it_is_there(photos, tmp_path, listings, caplog):
+    """As where a disk is mounted after a first start: no directory of the folder changes."""
+    disk = tmp_path / "disk"
+    (photos / "train" / "c").symlink_to(disk / "c")
+    (photos / "train" / "b" / "2.jpg").symlink_to(disk / "2.jpg")
+    assert "c" not in index_folder(photos).folders("train")
+    assert "2 links lead nowhere, such as " in caplog.text
+    pictures.write(disk, {"c/1.jpg": b"", "2.jpg": b""})
+    caplog.clear()
+    images = index_folder(photos).images("train")
+    assert images["c"] == ["train/c/1.jpg"]
+    assert "train/b/2.jpg" in images["b"]
+    assert caplog.text == ""
+    assert index_folder(photos).images("train") == images
+    assert len(listings) == 2
 
 
 def test_a_directory_that_cannot_be_read_is_named(photos, monkeypatch):

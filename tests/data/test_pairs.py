@@ -256,3 +256,7 @@ def test_a_folder_without_the_split_or_without_images(tmp_path):
     (tmp_path / "val").mkdir()
     with pytest.raises(DataError, match="holds no images for the split 'val'"):
         open_pairs(str(tmp_path), "val")
+    (tmp_path / "val").rmdir()
+    (tmp_path / "train").rename(tmp_path / "training")
+    with pytest.raises(DataError, match="training look like splits"):
+        open_pairs(str(tmp_path), "train")

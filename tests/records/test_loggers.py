@@ -71,6 +71,15 @@ def test_a_metric_that_is_not_finite_stops_the_run_and_is_not_written(bad, tmp_p
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+def test_scores_are_lines_that_any_json_reader_takes(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    recorder = Recorder(file, Console(quiet=True), total=5, every=1, batch=4)
+    scores = {"accuracy": 0.5, "top5_accuracy": 1.0, "macro_f1": 0.5, "ece": 0.25}
+    recorder.scores(2, scores | {"loss": math.nan})
+    (record,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert record == {"step": 2} | {f"test_{name}": value for name, value in scores.items()}
+
+
 def test_throughput_leaves_pauses_out(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(loggers.time, "perf_counter", lambda: now[0])

@@ -1,5 +1,6 @@
 """Which checkpoints of a run stay."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ class Retention:
       newest: how many of the newest stay, at least 1.
       every: those whose step this divides stay; None asks for none.
       best: the name of a score; the checkpoint with the best one stays, the newer of equals. A
-        checkpoint that was not scored is never the best. None asks for none.
+        checkpoint that was not scored, or whose score is not finite, is never the best. None asks
+        for none.
 
     Raises:
       ConfigError: `newest` or `every` is less than 1.
@@ -54,5 +56,6 @@ class Retention:
         self, steps: Sequence[int], name: str, scores: Callable[[int], Scores]
     ) -> Sequence[int]:
         sign = -1 if name in LOWER_IS_BETTER else 1
-        scored = [(sign * scores(step)[name], step) for step in steps if name in scores(step)]
-        return [max(scored)[1]] if scored else []
+        scored = [(sign * scores(step).get(name, math.nan), step) for step in steps]
+        finite = [(score, step) for score, step in scored if math.isfinite(score)]
+        return [max(finite)[1]] if finite else []

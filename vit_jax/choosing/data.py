@@ -6,7 +6,7 @@ import io
 import statistics
 from pathlib import Path
 
-from vit_jax.data.folder import SPLITS, open_folder
+from vit_jax.data.folder import open_folder, split_folders
 from vit_jax.data.folder_index import index_folder
 from vit_jax.data.sources import FileSource
 from vit_jax.errors import DataError
@@ -78,7 +78,7 @@ def _splits(root: Path) -> tuple[str, str]:
     """Returns the names of the folders to train and to test on; empty where there are none."""
     if not root.is_dir():
         return "", ""  # `open_folder` says so
-    parts = [name for name in index_folder(root).folders() if name in SPLITS]
+    parts = split_folders(index_folder(root))
     if not parts:
         return "", ""
     # Where there are both, `val` is for choosing settings, `test` for the score.

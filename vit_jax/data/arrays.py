@@ -91,7 +91,11 @@ def _class_names(
     path: Path, file: np.lib.npyio.NpzFile, labels: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
     if "class_names" in file.files:
-        return tuple(str(name) for name in _read(path, file, "class_names").ravel())
+        names = _read(path, file, "class_names").ravel().tolist()
+        return tuple(
+            name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+            for name in names
+        )
     checked = [_checked_labels(str(path), given) for given in labels.values()]
     return _numbered(max(int(given.max(initial=-1)) for given in checked))
 

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from vit_jax.data.folder import SPLITS
+from vit_jax.data.folder import split_folders
 from vit_jax.data.folder_index import FolderIndex, index_folder
 from vit_jax.data.held_out import is_test
 from vit_jax.data.sources import content
@@ -67,7 +67,7 @@ def open_caption_folder(folder: Path, split: str) -> FilePairs:
       DataError: no such split, no images in it, or a table that cannot be read.
     """
     index = index_folder(folder)
-    parts = [name for name in index.folders() if name in SPLITS]
+    parts = split_folders(index)
     images = _images(index, split) if split in parts else _hashed(index, parts, split)
     if not images:
         raise DataError(f"{folder}: holds no images for the split {split!r}")

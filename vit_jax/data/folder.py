@@ -1,6 +1,7 @@
 """Image folders: `{train,test}/CLASS/*`, or one `CLASS/` level split by a hash of the path."""
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from vit_jax.errors import DataError, nearest
 logger = logging.getLogger("vit_jax")
 
 SPLITS = ("train", "val", "validation", "test")
+# What splits are called elsewhere, by what they are called here.
+_LIKE_SPLITS = {
+    split: re.compile(rf"(?:{names})(?:[ _-]?(?:set|data|images|split))?", re.IGNORECASE)
+    for split, names in {
+        "train": "train|training",
+        "val": "val|valid|validation|eval|evaluation",
+        "test": "test|testing",
+    }.items()
+}
 # The folder between a class or a split and its images, in TinyImageNet: never a class by itself.
 _IMAGES = "images"
 
@@ -37,17 +47,43 @@ def open_folder(folder: str | Path, split: str) -> FileSource:
     if not root.is_dir():
         raise DataError(f"{root}: no such image folder{_nearest_folder(root)}")
     index = index_folder(root)
-    parts = [name for name in index.folders() if name in SPLITS]
+    parts = split_folders(index)
     return _one_part(index, parts, split) if parts else _hashed_part(index, split)
+
+
+def split_folders(index: FolderIndex) -> list[str]:
+    """Returns the names of the split folders; none where the folder is not divided.
+
+    Raises:
+      DataError: all its folders are named as splits are elsewhere ("Training", "test_set"), which
+        must not be taken for classes: a model would learn to tell training files from test files.
+    """
+    parts = [name for name in index.folders() if name in SPLITS]
+    holding = sorted(name for name, images in index.images().items() if images)
+    meant = {name: split for name in holding if (split := _meant(name))}
+    if not parts and meant and len(meant) == len(holding):
+        raise DataError(
+            f"{index.root}: {', '.join(meant)} look like splits, which are not told from classes "
+            f"by these names; rename them to {', '.join(meant.values())}"
+        )
+    return parts
+
+
+def _meant(name: str) -> str | None:
+    """Returns the split that a folder of this name holds elsewhere."""
+    like = (split for split, names in _LIKE_SPLITS.items() if names.fullmatch(name))
+    return next(like, None)
 
 
 def _one_part(index: FolderIndex, parts: Sequence[str], split: str) -> FileSource:
     """Reads root/SPLIT/CLASS/*, or root/SPLIT/* with a file of labels."""
     root = index.root
     if split not in parts:
+        like = [name for name in index.folders() if name not in SPLITS and _meant(name)]
+        rename = f"; or rename {', '.join(like)} to {', '.join(SPLITS)}" if like else ""
         raise DataError(
             f"{root}: no split {split!r}; has {', '.join(parts)} (set config.pp.test or "
-            "config.pp.train)"
+            f"config.pp.train{rename})"
         )
     folders = {name for part in parts if not _is_flat(index, part) for name in index.folders(part)}
     classes = _checked(root / split, folders)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from vit_jax.errors import DataError
 from vit_jax.runtime import cache
+
+logger = logging.getLogger("vit_jax")
 
 HEIF = (".avif", ".heic", ".heif")  # read or not: a class of them must not vanish unsaid
 EXTENSIONS = frozenset(
@@ -27,7 +30,7 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0",
 
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"avis")  # brands of photographs
 
-_VERSION = 2
+_VERSION = 3  # 2 was kept where links led nowhere
 # File systems tell times apart by up to two seconds: a directory that changed so shortly before it
 # was listed may change again and show no other time, so that its list is not worth keeping.
 _SETTLED_NS = 2 * 10**9
@@ -76,7 +79,9 @@ def index_folder(root: Path) -> FolderIndex:
     """Lists the image files of a folder, or takes the list made before if nothing changed since.
 
     Files count as images by their extension; where that is unknown, by their first bytes. Hidden
-    ones and the clutter of file managers do not count. Links to directories are followed.
+    ones and the clutter of file managers do not count. Links to directories are followed. Where
+    links lead nowhere, as to a disk that is not mounted yet, a warning says so, and the list is not
+    kept: what they lead to may appear without a change of the directory that they lie in.
 
     Raises:
       DataError: a directory cannot be read.
@@ -86,9 +91,14 @@ def index_folder(root: Path) -> FolderIndex:
     known = cache.read_json(name)
     if isinstance(known, dict) and known.get("version") == _VERSION and _is_current(root, known):
         return FolderIndex(root, {path: tuple(names) for path, _, names in known["directories"]})
-    started = time.time_ns()
-    listed = sorted(_listed(root), key=lambda item: item[0].split("/"))
-    if all(max(stamp) < started - _SETTLED_NS for _, stamp, _ in listed):
+    started, broken = time.time_ns(), []
+    listed = sorted(_listed(root, broken), key=lambda item: item[0].split("/"))
+    if broken:
+        logger.warning(
+            "%s: %d links lead nowhere, such as %s: what they should lead to is left out",
+            *(root, len(broken), min(broken)),
+        )
+    elif all(max(stamp) < started - _SETTLED_NS for _, stamp, _ in listed):
         cache.write_json(name, {"version": _VERSION, "root": str(root), "directories": listed})
     return FolderIndex(root, {path: names for path, _, names in listed})
 
@@ -107,8 +117,11 @@ def _stamp(status: os.stat_result) -> Stamp:
     return status.st_mtime_ns, status.st_ctime_ns
 
 
-def _listed(root: Path) -> Iterator[tuple[str, Stamp, tuple[str, ...]]]:
-    """Yields (directory, stamp, names of its images) for a folder and all below it."""
+def _listed(root: Path, broken: list[str]) -> Iterator[tuple[str, Stamp, tuple[str, ...]]]:
+    """Yields (directory, stamp, names of its images) for a folder and all below it.
+
+    Paths of links that lead nowhere are added to `broken`.
+    """
     waiting: list[tuple[str, frozenset]] = [("", frozenset())]
     while waiting:
         path, above = waiting.pop()
@@ -122,6 +135,7 @@ def _listed(root: Path) -> Iterator[tuple[str, Stamp, tuple[str, ...]]]:
                 seen = [entry for entry in entries if not _is_clutter(entry.name)]
             folders = [entry.name for entry in seen if entry.is_dir()]
             names = sorted(entry.name for entry in seen if _is_image(entry))
+            broken += [entry.path for entry in seen if _is_broken(entry)]
         except OSError as error:
             where = error.filename or root / path
             raise DataError(f"{where}: cannot be read: {error.strerror}") from error
@@ -132,6 +146,10 @@ def _listed(root: Path) -> Iterator[tuple[str, Stamp, tuple[str, ...]]]:
 
 def _is_clutter(name: str) -> bool:
     return name[0] == "." or name.lower() in _CLUTTER
+
+
+def _is_broken(entry: os.DirEntry) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def _is_image(entry: os.DirEntry) -> bool:

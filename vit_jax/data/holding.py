@@ -22,7 +22,9 @@ def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = N
     if first.nbytes * len(source) > limit:
         return source
     images = np.zeros((len(source), *first.shape), np.uint8)
-    labels = np.zeros(len(source), np.int32)
+    # Those of files are known without reading them, also of files that cannot be read.
+    is_files = isinstance(source, FileSource)
+    labels = source.labels.copy() if is_files else np.zeros(len(source), np.int32)
 
     def fill(index: int) -> bool:
         found = reader.read(index)
@@ -36,7 +38,7 @@ def hold(source: Source, limit: int, threads: int = 4, bad_limit: int | None = N
 
     if not _all_in_threads(fill, len(source), threads):
         return source
-    paths = source.paths if isinstance(source, FileSource) else None
+    paths = source.paths if is_files else None
     return ArraySource(images, labels, source.class_names, reader.stand_ins(), paths)
 
 

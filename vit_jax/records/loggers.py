@@ -199,7 +199,7 @@ class Recorder:
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Records an evaluation."""
         named = {f"test_{name}": value for name, value in scores.items()}
-        self._file.write(step, named)
+        self._file.write(step, _finite(named))
         self._console.scores(step, scores)
 
     def _record(self, step: int, measured: Mapping[str, jax.Array]) -> None:
@@ -212,10 +212,13 @@ class Recorder:
             timing = self._speed.read()
             if skipped := self._skipped():
                 timing["skipped_images"] = skipped
-            # A step that was skipped has values that JSON does not know.
-            finite = {name: value for name, value in values.items() if math.isfinite(value)}
-            self._file.write(step, finite, timing)
+            self._file.write(step, _finite(values), timing)
             self._console.progress(step, values, timing)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Returns the values that JSON knows: a step that was skipped may have others."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _loss_first(name: str) -> tuple[bool, str]:

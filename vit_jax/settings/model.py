@@ -1,6 +1,16 @@
 """Settings of the model; None takes what the named model, or the class, has."""
 
-from vit_jax.settings.rules import BELOW_ONE, NOT_NEGATIVE, PATCH, POSITIVE, SHARES, Key, one_of
+from vit_jax.settings.rules import (
+    BELOW_ONE,
+    CONVOLUTIONS,
+    COUNTS,
+    NOT_NEGATIVE,
+    PATCH,
+    POSITIVE,
+    SHARES,
+    Key,
+    one_of,
+)
 
 MODEL: dict[str, Key] = {
     # Pretrained weights
@@ -43,7 +53,7 @@ MODEL: dict[str, Key] = {
         None,
         "Heads of each layer, where they differ, as after pruning; in place of num_heads, and with "
         "attention.head_width.",
-        None,
+        COUNTS,
         tuple,
     ),
     "model.transformer.activation": Key(
@@ -107,8 +117,8 @@ MODEL: dict[str, Key] = {
         None,
         bool,
     ),
-    "model.resnet.num_layers": Key(None, "Hybrids: units of each ResNet stage.", None, tuple),
-    "model.resnet.width_factor": Key(None, "Hybrids: width of the ResNet over 64.", None, int),
+    "model.resnet.num_layers": Key(None, "Hybrids: units of each ResNet stage.", COUNTS, tuple),
+    "model.resnet.width_factor": Key(None, "Hybrids: width of the ResNet over 64.", POSITIVE, int),
     "model.stem": Key(
         None, "Convolutions in place of patches; None is none.", one_of("conv", "cct"), str
     ),
@@ -121,7 +131,7 @@ MODEL: dict[str, Key] = {
         None, "'cct': channels of its convolutions but the last.", POSITIVE, int
     ),
     "model.stem_fields.layers": Key(
-        None, "'conv': (channels, stride) of each convolution.", None, tuple
+        None, "'conv': (channels, stride) of each convolution.", CONVOLUTIONS, tuple
     ),
     "model.positions.kind": Key(
         None, "Positions of the tokens.", one_of("learned", "sincos2d", "none"), str

@@ -40,6 +40,9 @@ def any_of(*choices: str) -> Rule:
 LARGEST_RATE = 1e9
 
 POSITIVE = Rule(lambda value: value > 0, "must be positive")
+# Devices count steps and rows in 32 bits; a batch of the second size is 2.5 TB of photographs.
+STEPS = Rule(lambda value: 0 < value < 2**31, "must be positive and below 2147483648")
+ROWS = Rule(lambda value: 0 < value <= 2**24, "must be positive and at most 16777216")
 NOT_NEGATIVE = Rule(lambda value: value >= 0, "must not be negative")
 RATE = Rule(lambda value: 0 < value <= LARGEST_RATE, "must be positive and at most 1e9")
 DECAY = Rule(lambda value: 0 <= value <= LARGEST_RATE, "must be from 0 to 1e9")
@@ -77,9 +80,21 @@ NAMES = Rule(
     "must be a tuple of one name or more, such as ('head',)",
 )
 PATCH = Rule(
-    lambda value: len(value) == 2 and min(value) > 0,
-    "must be (height, width) of a patch in pixels, such as (16, 16)",
+    lambda value: len(value) == 2 and _are_counts(value),
+    "must be two positive integers, down and across, such as (16, 16)",
 )
+COUNTS = Rule(
+    lambda value: len(value) > 0 and _are_counts(value),
+    "must be a tuple of positive integers, such as (3, 4, 6, 3)",
+)
+CONVOLUTIONS = Rule(
+    lambda value: len(value) > 0 and all(len(pair) == 2 and _are_counts(pair) for pair in value),
+    "must be a tuple of (channels, stride), positive integers, such as ((32, 2), (64, 2))",
+)
+
+
+def _are_counts(values: Any) -> bool:
+    return all(type(value) is int and value > 0 for value in values)
 
 
 class Key(NamedTuple):

@@ -7,19 +7,27 @@ from vit_jax.settings.rules import (
     NOT_NEGATIVE,
     POSITIVE,
     RATE,
+    ROWS,
     SEED,
+    STEPS,
     Key,
     Rule,
     any_of,
     one_of,
 )
 
+# By which the best checkpoint can be told: of classes, and of images with captions.
+CLASS_SCORES = ("accuracy", "top5_accuracy", "macro_f1", "weighted_f1", "loss")
+RECALLS = tuple(
+    f"{way}_recall_{count}" for way in ("image_to_text", "text_to_image") for count in (1, 5, 10)
+)
+
 TRAINING: dict[str, Key] = {
     "seed": Key(0, "Seed of initialisation, order, augmentation and dropout.", SEED),
     # Optimisation
-    "total_steps": Key(None, "Steps of the optimiser; or give epochs.", POSITIVE, int),
+    "total_steps": Key(None, "Steps of the optimiser; or give epochs.", STEPS, int),
     "epochs": Key(None, "Passes over the training split; or give total_steps.", POSITIVE, float),
-    "batch": Key(512, "Images a step, over all devices and accumulated parts.", POSITIVE),
+    "batch": Key(512, "Images a step, over all devices and accumulated parts.", ROWS),
     "accum_steps": Key(
         1,
         "Parts a batch is computed in, to save memory; dropout, mixing and batch statistics are "
@@ -93,9 +101,7 @@ TRAINING: dict[str, Key] = {
         "is resumed is the run that was never stopped; slower. CPU and TPU have none.",
     ),
     # The run
-    "batch_eval": Key(
-        512, "Images a step of evaluation; the score does not depend on it.", POSITIVE
-    ),
+    "batch_eval": Key(512, "Images a step of evaluation; the score does not depend on it.", ROWS),
     "progress_every": Key(10, "Steps between two lines of training metrics.", POSITIVE),
     "eval_every": Key(
         100, "Steps between two evaluations; the last step is always evaluated.", POSITIVE
@@ -121,8 +127,9 @@ TRAINING: dict[str, Key] = {
     ),
     "keep_best": Key(
         None,
-        "Score by which the best checkpoint is kept besides; each is evaluated then.",
-        one_of("accuracy", "top5_accuracy", "macro_f1", "loss"),
+        "Score by which the best checkpoint is kept besides; each is evaluated then. Images with "
+        "captions='files' have recalls alone, and nothing else has them.",
+        one_of(*CLASS_SCORES, *RECALLS),
         str,
     ),
     "failed_saves_limit": Key(
