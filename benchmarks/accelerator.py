@@ -192,8 +192,7 @@ def run(job: Job, results: Path, seconds: float) -> None:
                 said = output(command, environment, log, start + seconds - time.monotonic())
             (results / f"{job.name}.json").write_text(said)
             partial.unlink(missing_ok=True)
-            if kind == "throughput.py":
-                ended += "".join(f", but {name}: {why}" for name, why in _failed(said).items())
+            ended += "".join(f", but {name}: {why}" for name, why in _failed(said).items())
         except subprocess.TimeoutExpired:
             ended = f"ended after {seconds:.0f} s"
         except subprocess.CalledProcessError as error:
@@ -201,9 +200,9 @@ def run(job: Job, results: Path, seconds: float) -> None:
     print(f"{job.name}: {ended}, {time.monotonic() - start:.0f} s", flush=True)
 
 
-def _failed(comparison: str) -> dict[str, str]:
-    """Returns the sides that gave less than they should, and why."""
-    return json.loads(comparison)["failed"]
+def _failed(said: str) -> dict[str, str]:
+    """Returns the sides or kernels that gave less than they should, and why."""
+    return json.loads(said).get("failed", {})
 
 
 def output(command: list[str], environment: dict[str, str], log: TextIO, seconds: float) -> str:

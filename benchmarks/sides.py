@@ -105,6 +105,7 @@ def theirs(options: argparse.Namespace) -> Measured:
     torch.set_num_threads(options.threads)
     if options.device == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32, as XLA takes for float32
+        torch.backends.cudnn.benchmark = True  # the fastest convolutions, as XLA looks for them
     model = torch_vit.make(library, sizes(options)).to(options.device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     shape = (options.batch, 3, options.size, options.size)

@@ -148,6 +148,18 @@ def test_a_job_ends_with_the_program_that_started_it(sent, tmp_path):
     assert _gone(int(child.read_text()))
 
 
+def test_a_kernel_that_fails_is_told(tmp_path, monkeypatch, capsys):
+    failed = {"hopper": "no such instruction"}
+    (tmp_path / "short_attention.py").write_text(f"print({json.dumps({'failed': failed})!r})")
+    (tmp_path / "other.py").write_text("print({})")
+    monkeypatch.setattr(accelerator, "HERE", tmp_path)
+    for script in ("short_attention.py", "other.py"):
+        accelerator.run(accelerator.Job(script[:-3], 1, (script,)), tmp_path, 60)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("short_attention: done, but hopper: no such instruction, ")
+    assert second.startswith("other: done, ")
+
+
 def test_a_comparison_that_fails_leaves_what_it_had(tmp_path, monkeypatch, capsys):
     script = tmp_path / "throughput.py"
     script.write_text(

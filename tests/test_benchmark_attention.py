@@ -67,6 +67,20 @@ def test_errors_are_those_of_the_kernel(monkeypatch):
     assert kernel.gradient_error == pytest.approx(0.01, rel=1e-3)
 
 
+def test_the_cotangent_is_an_argument_of_what_is_timed(monkeypatch):
+    """Of a constant the compiler would do the casting and padding before anything is timed."""
+    given, timed = [], attention._milliseconds
+
+    def counted(call, arrays, seconds):
+        given.append([argument.shape for argument in jax.tree.leaves(call.lower(*arrays).in_avals)])
+        return timed(call, arrays, seconds)
+
+    monkeypatch.setattr(attention, "_milliseconds", counted)
+    _measure(["xla"])
+    (shape,) = {shape for shapes in given for shape in shapes}
+    assert given == [[shape] * 3, [shape] * 4]
+
+
 def test_bfloat16_is_measured_in_bfloat16():
     (kernel,) = _measure(["xla"], dtype="bfloat16").kernels.values()
     assert 1e-4 < kernel.forward_error < 0.02

@@ -122,6 +122,14 @@ def test_inference_counts_one_forward_pass_of_the_batch_asked_for():
     assert default.flops_per_image == summarize(experiment.model, (8, 8)).flops
 
 
+def test_figures_of_inference_are_those_of_the_sharded_program():
+    """On eight devices each has an eighth of the parameters, and gathers them."""
+    whole, split = (benchmark_infer(_config(mesh={"fsdp": n}), 0.01) for n in (1, 8))
+    assert split.memory_counted_by == "compiled program"
+    assert split.peak_memory_bytes < 0.8 * whole.peak_memory_bytes
+    assert (split.bytes_accessed or 0) > (whole.bytes_accessed or 0)
+
+
 def test_inference_does_not_ask_what_training_asks_of_its_batch():
     config = runs.tiny_config(batch=12, batch_eval=8)  # eight devices: 12 could not be trained
     assert benchmark_infer(config, 0.01).batch == 8

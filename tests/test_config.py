@@ -20,7 +20,7 @@ from vit_jax.config import (
 )
 from vit_jax.data.sampling import training_rows
 from vit_jax.errors import ConfigError, nearest
-from vit_jax.experiment import make_preprocess, steps_of
+from vit_jax.experiment import make_model, make_preprocess, steps_of
 from vit_jax.recipes import load_config, merge, shipped
 from vit_jax.settings import HARMLESS, KEYS
 
@@ -270,3 +270,30 @@ def test_numbers_of_numpy_are_numbers(kind):
         assert config.pp.mean == (0.5, 0.25, 0.125)
         assert make_preprocess(config).mean == (0.5, 0.25, 0.125)
         assert json.loads(to_json(config))["pp"]["mean"] == [0.5, 0.25, 0.125]
+
+
+def test_a_name_given_as_a_flag_is_that_model():
+    """Not the sizes of a recipe's nameless model under its name."""
+    flags = ["--config.model.model_name=ViT-S_16", "--config.model.num_registers=4"]
+    digits = load_config("digits")
+    assert digits.model.hidden_size
+    found = load_config("digits", flags)
+    assert given(found.model) == {
+        "model_name": "ViT-S_16", "num_registers": 4,
+        "transformer": {k: v for k, v in given(digits.model.transformer).items() if "rate" in k},
+    }  # fmt: skip
+    assert make_model(found, 10).hidden_size == 384
+    # A recipe's changes of a named model stay, as its other settings do.
+    scratch = load_config("cifar100:scratch", ["--config.model.model_name=ViT-S_16"])
+    assert scratch.model.patches.size == (6, 6)
+    assert scratch.model.transformer.drop_path_rate == 0.2
+
+
+def test_what_a_recipe_takes_after_the_colon(tmp_path):
+    assert load_config("digits").seed == 0
+    with pytest.raises(ConfigError, match=r"digits\.py: get_config takes nothing after a colon"):
+        load_config("digits:foo")
+    (tmp_path / "mine.py").write_text("def get_config(arg):\n    return {'seed': int(arg)}\n")
+    with pytest.raises(ConfigError, match="takes a word, as in RECIPE:WORD"):
+        load_config(tmp_path / "mine.py")
+    assert load_config(f"{tmp_path}/mine.py:7", ["--config.total_steps=1"]).seed == 7

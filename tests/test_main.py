@@ -167,7 +167,20 @@ def _error(capsys, arguments, code):
     ("flags", "says"),
     [
         (["--config.base_rl=1"], "did you mean 'base_lr'?"),
-        (["--config.batch=many"], "invalid literal for int()"),
+        (["--config.batch=many"], "--config.batch=many: must be a whole number, such as 8"),
+        (["--config.base_lr=fast"], "--config.base_lr=fast: must be a number, such as 0.1"),
+        (["--config.pp.mean=grey"], "config.pp.mean=('grey',) must be three numbers"),
+        (["--config.augment.flip=perhaps"], "--config.augment.flip=perhaps: must be true or fals"),
+        (["--config.model=ViT-B_16"], "group of settings; give one of it, such as model.model_n"),
+        (["--batch=64"], "--batch=64: no such flag of train; did you mean '--config.batch=64'?"),
+        (["--batch-size=64"], "did you mean '--config.batch=64'?"),
+        (["--lr=0.1"], "did you mean '--config.base_lr=0.1'?"),
+        (["--weight-decay", "0.1"], "did you mean '--config.weight_decay'?"),
+        (["--img-size=384"], "did you mean '--config.pp.crop=384'?"),
+        (["--crop=64"], "did you mean '--config.pp.crop=64'?"),
+        (["--seed=3"], "did you mean '--config.seed=3'?"),
+        (["--wrkdir=x"], "did you mean '--workdir'?"),
+        (["--nothing=3"], "--nothing=3: no such flag of train\n"),
         (["--config.batch=12"], "must be divisible by the 8 devices"),
         (["--config.model.transformer.attention.kernel=cudnn"], "it needs an NVIDIA GPU"),
         (["--config.batch=64", "--config.accum_steps=5"], "divisible by config.accum_steps=5"),
@@ -289,6 +302,28 @@ def test_overflow_stops_with_exit_4_and_keeps_the_last_checkpoint(tmp_path, caps
     assert steps[-1] < 30
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--config=digits", "--workdir="], "--workdir=: is empty; give a value, or"),
+        (["train", "--config=digits", "--workdir", ""], "--workdir '': is empty"),
+        (["evaluate", "--workdir="], "--workdir=: is empty"),
+        (["predict", "--checkpoint=run", ""], "'': is empty"),
+        (["visualize", "run", "--output="], "--output=: is empty"),
+    ],
+)
+def test_a_variable_that_is_not_set_names_no_folder(arguments, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert says in _error(capsys, arguments, 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_not_those_of_every_command(capsys):
+    line = _error(capsys, ["evaluate", "--workdir=x", "--config.batch=3"], 2)
+    assert "no such flag of evaluate: its settings are those of the run" in line
+    assert "did you mean" not in _error(capsys, ["evaluate", "--workdir=x", "--batch=3"], 2)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_resume(number, code, tmp_path):
     workdir = tmp_path / "run"
@@ -335,6 +370,7 @@ def test_published_weights_are_listed(capsys):
     assert entry["preparation"]["size"] == [224, 224]
     assert "did you mean" in _error(capsys, ["models", "--pretrained", "deit_tiny_patch16_242"], 2)
     assert "--pretrained" in _error(capsys, ["models", "--json"], 2)
+    assert "--classes=-1: must be at" in _error(capsys, ["models", "vit_ti16", "--classes=-1"], 2)
 
 
 def test_the_package_runs_as_the_command_line():

@@ -231,6 +231,9 @@ def test_the_command_prints_tables_and_json(capsys):
     assert {one["axis"] for one in found["collectives"]} >= {"data", "fsdp", "tensor"}
 
 
+DESCRIBED = "flops=2e12,memory=64e9,bandwidth=1e11,link=1e10,domain=8,network=1e9"
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -240,6 +243,9 @@ def test_the_command_prints_tables_and_json(capsys):
         (["--devices=3", "--config.mesh.tensor=3"], "nothing would be split"),
         (["--devices=8", "--device=h10"], "did you mean 'h100'"),
         (["--devices=8", "--device=flops=1e12,memory=1e9"], "must give a number for each of flops"),
+        (["--devices=8", "--device=" + DESCRIBED.replace("2e12", "1.2.3")], "flops=1.2.3 must be"),
+        (["--devices=8", "--device=" + DESCRIBED.replace("64e9", "0")], "memory=0 must be a posi"),
+        (["--devices=8", "--device=" + DESCRIBED.replace("=8,", "=0.5,")], "domain=0.5 must be a"),
         (["--devices=8", "--utilisation=0"], "--utilisation=0: must be above 0"),
     ],
 )

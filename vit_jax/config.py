@@ -87,6 +87,8 @@ def check_known(path: str, shown: str) -> None:
     """Raises ConfigError with the nearest name if no setting has this path."""
     if path not in KEYS:
         shown = " ".join(shown.split())  # a name from a file may hold anything
+        if inside := next((key for key in KEYS if key.startswith(f"{path}.")), None):
+            raise ConfigError(f"{shown}: is a group of settings; give one of it, such as {inside}")
         raise ConfigError(f"{shown}: no such setting{nearest(path, KEYS)}")
 
 

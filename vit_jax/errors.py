@@ -49,9 +49,15 @@ class LostProcessError(VitJaxError):
     exit_code = 5
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for the closest known name, or "" if none is close."""
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Returns "; did you mean 'x'?" for the closest known name, or "" if none is so close.
+
+    Args:
+      name: that is not known.
+      known: the names there are.
+      cutoff: how much of both must be the same, from 0 to 1 (`difflib.get_close_matches`).
+    """
     known = list(known)
     by_lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

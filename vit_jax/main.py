@@ -2,10 +2,12 @@
 
 import io
 import logging
+import re
 import signal
 import sys
 from collections.abc import Sequence
 
+from vit_jax.commands.hints import hint_for
 from vit_jax.commands.parser import TAKE_SETTINGS, flags_of, make_parser
 from vit_jax.errors import CheckpointError, ConfigError, VitJaxError, nearest
 from vit_jax.runtime import huge_pages, output, signals
@@ -55,14 +57,23 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments:
         parser.print_help()
         return 2
+    _check_empty(arguments)
     options, rest = parser.parse_known_args(arguments)
     for before, flag in zip(["", *rest], rest, strict=False):
         if _is_override(before) and "=" not in before and not flag.startswith("--"):
             raise ConfigError(f"{before} {flag}: write {before}={flag}")
         if options.command not in TAKE_SETTINGS or not _is_override(flag):
-            hint = nearest(flag.split("=")[0], flags_of(commands[options.command]))
+            hint = hint_for(flag, options.command, flags_of(commands[options.command]))
             raise ConfigError(f"{flag}: no such flag of {options.command}{hint}")
     return options.run(options, rest)
+
+
+def _check_empty(arguments: Sequence[str]) -> None:
+    """Refuses what a variable that is not set leaves: a path that would mean the folder here."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument == "" or (re.fullmatch(r"--[\w-]+=", argument) and not _is_override(argument)):
+            named = argument or (f"{before} ''" if before.startswith("--") else "''")
+            raise ConfigError(f"{named}: is empty; give a value, or leave it out")
 
 
 def _is_override(flag: str) -> bool:

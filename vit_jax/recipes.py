@@ -7,6 +7,7 @@ dict) of the settings it changes. It is laid over the defaults of `vit_jax.confi
 
 import importlib.machinery
 import importlib.util
+import inspect
 import json
 import logging
 import re
@@ -28,7 +29,13 @@ from vit_jax.config import (
 )
 from vit_jax.errors import ConfigError, VitJaxError, nearest
 from vit_jax.settings import KEYS, RETIRED
+from vit_jax.settings.model import ARCHITECTURE
 
+_TYPES = {
+    int: "a whole number, such as 8",
+    float: "a number, such as 0.1",
+    bool: "true or false",
+}
 _EITHER = ("total_steps", "epochs")
 
 
@@ -87,7 +94,13 @@ def _read(spec: str) -> Mapping[str, Any] | ConfigDict:
 
 
 def _call_recipe(recipe: ModuleType, arg: str | None) -> Mapping[str, Any] | ConfigDict:
-    settings = recipe.get_config() if arg is None else recipe.get_config(arg)
+    given = () if arg is None else (arg,)
+    try:
+        inspect.signature(recipe.get_config).bind(*given)
+    except TypeError as error:
+        rule = "nothing after a colon" if given else "a word, as in RECIPE:WORD"
+        raise ConfigError(f"--config={recipe.__file__}: get_config takes {rule}") from error
+    settings = recipe.get_config(*given)
     if not isinstance(settings, (Mapping, ConfigDict)):
         raise ConfigError(
             f"--config={recipe.__file__}: get_config must return a ConfigDict or a dict, "
@@ -179,6 +192,8 @@ def apply_flags(config: Config, overrides: Sequence[str]) -> None:
     for either, other in (_EITHER, _EITHER[::-1]):
         if either in flags_of and other not in flags_of:
             config[other] = None  # the flag decides, whichever of the two the recipe gave
+    if "model.model_name" in flags_of and config.model.model_name is None:
+        _forget_architecture(config)
     for path in [path for path, flag in flags_of.items() if flag.endswith("=None")]:
         if KEYS[path].kind:  # absl's parsers know no None
             config.update_from_flattened_dict({path: None})
@@ -188,7 +203,21 @@ def apply_flags(config: Config, overrides: Sequence[str]) -> None:
     try:
         values(command)
     except (flags.Error, TypeError, ValueError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(_in_words(" ".join(str(error).split()))) from error
+
+
+def _in_words(said: str) -> str:
+    """Returns what absl says of a flag whose value has another type, with the type in words."""
+    match = re.match(r"flag --config\.(?P<path>[\w.]+)=(?P<value>.*?): ", said)
+    if match is None or (key := KEYS.get(match["path"])) is None:
+        return said
+    wanted = _TYPES.get(key.kind or type(key.default))
+    return f"--config.{match['path']}={match['value']}: must be {wanted}" if wanted else said
+
+
+def _forget_architecture(config: Config) -> None:
+    """Takes out the model without a name that a recipe describes, for a flag that names another."""
+    config.update_from_flattened_dict({path: KEYS[path].default for path in ARCHITECTURE})
 
 
 def _by_setting(overrides: Sequence[str]) -> dict[str, str]:

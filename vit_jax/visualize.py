@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from vit_jax.data.datasets import is_at_hand
 from vit_jax.data.preprocess import Preprocess, opened
-from vit_jax.errors import CheckpointError, VitJaxError
+from vit_jax.errors import CheckpointError, ConfigError, DataError, VitJaxError
 from vit_jax.experiment import open_split
 from vit_jax.models.lit import LitModel
 from vit_jax.origin import describe_model
@@ -21,6 +21,8 @@ from vit_jax.pictures.model import FILES, draw_model
 from vit_jax.pictures.page import foreign_file, write_page
 from vit_jax.predict import open_model
 from vit_jax.pretrained import Pretrained, Trained
+
+_MOST = 32  # images, each a row of the picture of attention
 
 
 def visualize(
@@ -41,9 +43,11 @@ def visualize(
       What was drawn, and what was not.
 
     Raises:
+      ConfigError: more images than a picture has rows for.
       CheckpointError, DataError: weights or images that cannot be read, or a folder that holds
         another's page or pictures.
     """
+    _check_few(images)
     folder = Path(output).expanduser()
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"--output={output}: is a file; name a folder")
@@ -61,6 +65,15 @@ def visualize(
     draw_model(album, model, variables, trained.preprocess, pixels, name)
     write_page(album, f"{name}: {Path(source).name or source}")
     return album
+
+
+def _check_few(images: Sequence[str]) -> None:
+    """Raises unless images are named one by one, and have room in one picture."""
+    many = "for many, vit_jax predict --attention=OUTPUT draws each by itself, also of a folder"
+    if inside := next((path for path in images if Path(path).is_dir()), None):
+        raise DataError(f"{inside}: is a folder; name up to {_MOST} images of it; {many}")
+    if len(images) > _MOST:
+        raise ConfigError(f"{len(images)} images: a picture has {_MOST} rows at most; {many}")
 
 
 def _pixels(paths: Sequence[str], preprocess: Preprocess) -> UInt8[np.ndarray, "b h w 3"]:

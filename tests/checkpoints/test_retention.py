@@ -141,7 +141,7 @@ def test_the_best_is_told_by_a_score_that_there_is():
     every = {"eval_every": 10, "checkpoint_every": 10}
     ranks = tuple(Ranks(np.zeros(1, int), np.zeros(1, int)).summary())
     assert ranks == RECALLS
-    pairs = {"task": "contrast", "text": {"tokenizer": "bytes"}, **every}
+    pairs = {"task": "contrast", "text": {"tokenizer": "bytes"}, "augment": {"mixup": 0.0}, **every}
     runs.tiny_config(keep_best="text_to_image_recall_1", captions="files", **pairs)
     runs.tiny_config(keep_best="accuracy", captions="classes", **pairs)
     with pytest.raises(ConfigError, match="keep_best='loss': images with captions are not scored"):

@@ -75,7 +75,8 @@ def test_the_recipe_gives_the_same_numbers_elsewhere(trained, place):
     [
         (["--config.base_lr=0.5"], 2, "base_lr 0.02 -> 0.5"),
         (["--model=vit_b16"], 2, "--model=vit_b16: "),
-        (["--minutes=0"], 2, "--minutes=0: must be positive"),
+        (["--minutes=0"], 2, "--minutes=0: must be a positive number"),
+        (["--minutes=1e400"], 2, "--minutes=inf: must be a positive number"),
         (["--config.base_rl=0.5"], 2, "did you mean 'base_lr'"),
     ],
 )

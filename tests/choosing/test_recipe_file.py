@@ -62,4 +62,6 @@ def test_it_knows_whether_it_was_edited():
     assert not is_as_chosen(text + "\n")
     assert not is_as_chosen("")
     assert "vit_jax train --config=runs/photos/recipe.py --workdir=runs/photos_again" in text
+    spaced = recipe_text(CHOICES, "runs/Fotos ü", "80 images")
+    assert "--config='runs/Fotos ü/recipe.py' --workdir='runs/Fotos ü_again'" in spaced
     assert NAME in text

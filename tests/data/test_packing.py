@@ -67,9 +67,33 @@ def test_the_same_call_goes_on_where_another_stopped(photos, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in paths}
     paths[3].unlink()
     assert pack(source, target) == whole
-    assert sorted(target.rglob("*")) == sorted([*paths, target / "a", target / "b"])
+    folders = [target / "a", target / "b"]
+    assert sorted(target.rglob("*")) == sorted([*paths, *folders, target / ".packed.json"])
     for path in paths:
         assert (path.stat().st_mtime_ns == before[path]) == (path != paths[3])
+
+
+def test_a_target_keeps_to_what_it_was_begun_with(photos, tmp_path):
+    """Numbers name the files: those of another packing would be taken for its own."""
+    source, target = open_folder(photos, "train"), tmp_path / "small"
+    pack(source, target, size=16)
+    for size, quality, kind in ((24, 85, "jpeg"), (16, 50, "jpeg"), (16, 85, "ppm")):
+        with pytest.raises(DataError, match="small: holds other files, or those of another source"):
+            pack(source, target, size, quality, kind=kind)
+    pictures.write(photos, {"train/a/0.png": pictures.smooth(20, 30)})
+    with pytest.raises(DataError, match="name another folder, or delete this one"):
+        pack(open_folder(photos, "train"), target, size=16)
+    with pytest.raises(DataError, match="photos: holds other files"):
+        pack(source, photos)
+
+
+def test_a_source_is_never_packed_into_itself(photos, capsys, monkeypatch):
+    before = sorted(photos.rglob("*"))
+    for source, target in ((photos, photos), (photos, photos / "inner"), (".", "small")):
+        monkeypatch.chdir(photos)
+        assert main(["pack", str(source), str(target), "--size=16"]) == 2
+        assert "lies in the source" in capsys.readouterr().err
+    assert sorted(photos.rglob("*")) == before
 
 
 def test_what_cannot_be_packed_is_named(photos, tmp_path):

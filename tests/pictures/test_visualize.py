@@ -44,6 +44,7 @@ def test_wrong_images_and_places_are_one_line(tmp_path, capsys):
         ([f"--output={home}"], "has another's index.html; name a new folder"),
         ([f"--output={photos}"], "has another's filters.png; name a new folder"),
         ([f"--output={weights}"], "is a file; name a folder"),
+        ([str(photos)], "photos: is a folder; name up to 32 images of it; for many, vit_jax"),
     ):
         assert main(["visualize", str(weights), *arguments]) == 3
         error = capsys.readouterr().err
@@ -52,6 +53,14 @@ def test_wrong_images_and_places_are_one_line(tmp_path, capsys):
     assert [path.name for path in home.iterdir()] == ["index.html"]
     assert (photos / "filters.png").read_bytes() == b"of somebody"
     assert len(list(photos.iterdir())) == 1
+
+
+def test_a_picture_has_no_room_for_hundreds_of_images(tmp_path, capsys):
+    weights = write(tmp_path / "weights.npz")
+    assert main(["visualize", str(weights), *["a.jpg"] * 33, f"--output={tmp_path / 'out'}"]) == 2
+    assert "33 images: a picture has 32 rows at most; for many, vit_jax predict --attention=" in (
+        capsys.readouterr().err
+    )
 
 
 def test_an_album_may_write_what_is_listed_and_no_more(tmp_path):

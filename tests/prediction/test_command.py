@@ -118,6 +118,12 @@ def test_names_come_from_standard_input_and_patterns(weights, photos, capsys, mo
     assert found == [f"{photos}/{name}" for name in ("b/0.png", "a/1.png", "a/0.png", "a/2.png")]
 
 
+def test_standard_input_that_is_closed_names_no_image(weights, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `<&-`
+    assert run(weights, "-") == 3
+    assert "standard input names no image" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
 def test_names_that_are_not_utf8_go_through(weights, photos):
     """As of folders from an old ZIP; a shell hands over, and takes, the bytes as they are."""

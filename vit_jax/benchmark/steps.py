@@ -90,7 +90,7 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
       started: when the user began to wait, by `time.perf_counter`.
     """
     experiment = work.experiment
-    shapes = jax.tree.map(jax.typeof, (work.state, work.batch))  # the state is donated
+    shapes = jax.tree.map(_as_shape, (work.state, work.batch))  # the state is donated
     first, (state, _) = timed(lambda: work.step(work.state))
     to_first = time.perf_counter() - started
     times = step_seconds(work.step, state, seconds)
@@ -117,6 +117,11 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
         matmul_flops_per_second=peak,
         what=describe(experiment),
     )
+
+
+def _as_shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    """With the sharding, without which another program than that of the steps is compiled."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def describe(experiment: Experiment) -> dict[str, str]:

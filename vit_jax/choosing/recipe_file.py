@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,7 +61,8 @@ def recipe_text(choices: Sequence[Choice], workdir: str, found: str) -> str:
       found: what the settings were chosen for, in a few words.
     """
     values = {choice.setting: choice.value for choice in choices}
-    again = f"vit_jax train --config={workdir}/{NAME} --workdir={workdir}_again"
+    recipe, other = shlex.quote(f"{workdir}/{NAME}"), shlex.quote(f"{workdir}_again")
+    again = f"vit_jax train --config={recipe} --workdir={other}"
     text = _FILE.format(
         weights=_in_docstring(values["model_or_filename"]),
         folder=_in_docstring(values["dataset"]),

@@ -30,19 +30,27 @@ def _pack(options: argparse.Namespace, _: list[str]) -> int:
         raise ConfigError(f"--size={options.size}: must be at least 1")
     if not 1 <= options.quality <= 95:
         raise ConfigError(f"--quality={options.quality}: must be from 1 to 95")
+    _check_apart(pathlib.Path(options.source), pathlib.Path(options.target))
     from vit_jax.data.datasets import open_dataset
     from vit_jax.data.packing import pack
 
     names = [name for name in options.splits.split(",") if name]
     sources = {name: open_dataset(options.source, name) for name in names}
     for name, source in sources.items():
-        folder = pathlib.Path(options.target, name)
+        folder = pathlib.Path(options.target, name).expanduser()
         threads = os.cpu_count() or 1
         done = pack(source, folder, options.size, options.quality, threads, options.format)
         print(f"{folder}  {done.images:,} images, {done.bytes / done.images:,.0f} bytes each")
     recipe = shlex.quote(f"folder:{options.target}")
     print(f"train       vit_jax train --config={recipe} --workdir=runs/packed")
     return 0
+
+
+def _check_apart(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Raises ConfigError if the copies would be more images of their own source."""
+    here, there = source.expanduser().resolve(), target.expanduser().resolve()
+    if here.is_dir() and here in (there, *there.parents):
+        raise ConfigError(f"{target}: lies in the source, {source}; name a folder outside of it")
 
 
 PACK = Command(

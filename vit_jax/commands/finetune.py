@@ -1,6 +1,7 @@
 """The command finetune: from a folder of photographs to a model, without a setting."""
 
 import argparse
+import math
 import shlex
 from typing import Any
 
@@ -34,8 +35,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _finetune(options: argparse.Namespace, overrides: list[str]) -> int:
-    if options.minutes is not None and not options.minutes > 0:
-        raise ConfigError(f"--minutes={options.minutes:g}: must be positive")
+    if options.minutes is not None and not 0 < options.minutes < math.inf:
+        raise ConfigError(f"--minutes={options.minutes:g}: must be a positive number")
     from vit_jax.choosing.data import read_facts
     from vit_jax.choosing.recipe_file import NAME
     from vit_jax.choosing.reuse import default_workdir, recipe_in_use

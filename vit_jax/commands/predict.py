@@ -51,7 +51,7 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
     from vit_jax.prediction.overlays import Overlays
     from vit_jax.runtime import compile_cache
 
-    names = expand(options.images, sys.stdin)
+    names = expand(options.images, sys.stdin or ())
     compile_cache.enable()
     trained: Any = open_classifier(options.checkpoint, **described(options, options.checkpoint))
     features = Features(options.features) if options.features else None

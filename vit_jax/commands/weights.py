@@ -25,6 +25,8 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 def _models(options: argparse.Namespace, _: list[str]) -> int:
     if options.json and not options.pretrained:
         raise ConfigError("--json: goes with --pretrained")
+    if options.classes < 0:
+        raise ConfigError(f"--classes={options.classes}: must be at least 0")
     from vit_jax.inspecting import listing
 
     if options.pretrained:

@@ -5,10 +5,13 @@ is pixels as they are, it takes ten times the space, and loads three times as fa
 """
 
 import dataclasses
+import hashlib
 import io
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,8 +19,10 @@ from PIL import Image
 from vit_jax.data.decoding import decode
 from vit_jax.data.ppm import as_ppm
 from vit_jax.data.sources import Source
+from vit_jax.data.stamps import listing
 from vit_jax.errors import DataError
 
+_STAMP = ".packed.json"  # hidden: no image of a folder
 _AT_ONCE = 1024  # images handed to the threads together
 _JPEG = b"\xff\xd8\xff"
 ENDINGS = {"jpeg": ".jpg", "ppm": ".ppm"}
@@ -42,7 +47,8 @@ def pack(
     """Writes the examples of a split as `target/CLASS/NUMBER.jpg`, or `.ppm`.
 
     The number is the place in the source, so that examples keep their order within a class. Files
-    that are there already are not written again: the same call goes on where another stopped.
+    that are there already are not written again: the same call goes on where another stopped, and
+    one with another source or other settings is refused, by what a hidden file says of the first.
 
     Args:
       source: the split.
@@ -54,12 +60,16 @@ def pack(
       kind: of the files: "jpeg" or "ppm".
 
     Raises:
-      DataError: an image cannot be read, or the name of a class cannot be that of a folder.
+      DataError: an image cannot be read, the name of a class cannot be that of a folder, or the
+        target holds something else.
     """
     for name in source.class_names:
         if not name or name.startswith(".") or set(name) & set("/\\\0"):
             raise DataError(f"class {name!r} cannot name a folder; rename it in the source")
-        (target / name).mkdir(parents=True, exist_ok=True)
+    stamp = {"examples": _examples(source), "size": size, "quality": quality, "kind": kind}
+    _claim(target, stamp)
+    for name in source.class_names:
+        (target / name).mkdir(exist_ok=True)
     total = 0
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(source), _AT_ONCE):
@@ -67,6 +77,32 @@ def pack(
             written = pool.map(lambda i: _pack_one(source, i, target, size, quality, kind), numbers)
             total += sum(written)
     return Packed(len(source), total)
+
+
+def _examples(source: Source) -> str:
+    """Returns a digest of what is packed: classes, labels, and the names of files, in order."""
+    known = listing(source) or hashlib.sha256(source.labels.astype("<i4").tobytes()).hexdigest()
+    return hashlib.sha256("\0".join((known, *source.class_names)).encode()).hexdigest()
+
+
+def _claim(target: Path, stamp: dict[str, Any]) -> None:
+    """Writes down what is packed into a folder; raises DataError if it holds something else."""
+    file = target / _STAMP
+    try:
+        found = json.loads(file.read_text()) if file.exists() else None
+    except (OSError, ValueError):
+        found = {}
+    if found == stamp:
+        return
+    if found is not None or (target.is_dir() and any(target.iterdir())):
+        raise DataError(
+            f"{target}: holds other files, or those of another source, size, quality or format; "
+            "name another folder, or delete this one"
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / f"{_STAMP}.part"
+    partial.write_text(json.dumps(stamp))
+    partial.replace(file)
 
 
 def _pack_one(source: Source, index: int, target: Path, size: int, quality: int, kind: str) -> int:

@@ -9,6 +9,7 @@ collective along one axis of a mesh uses one axis of the torus, in both directio
 """
 
 import dataclasses
+import math
 import re
 
 from vit_jax.errors import ConfigError, nearest
@@ -72,8 +73,19 @@ def find_accelerator(text: str) -> Accelerator:
             f"--device={text}: must give a number for each of {', '.join(FIGURES)}, and for "
             "nothing else, as in flops=2e12,memory=64e9"
         )
-    figures = {name: float(value) for name, value in said.items()}
-    if min(figures.values()) <= 0:
-        raise ConfigError(f"--device={text}: all figures must be positive")
-    domain = int(figures.pop("domain"))
-    return Accelerator("described", **figures, domain=domain, platform="cpu")
+    figures = {name: _figure(text, name, value) for name, value in said.items()}
+    domain = figures.pop("domain")
+    if not domain.is_integer():
+        raise ConfigError(f"--device={text}: domain={domain:g} must be a whole number of devices")
+    return Accelerator("described", **figures, domain=int(domain), platform="cpu")
+
+
+def _figure(text: str, name: str, value: str) -> float:
+    """Returns a figure of a description; ConfigError if it is none, or not positive and finite."""
+    try:
+        figure = float(value)
+    except ValueError:  # two points
+        figure = math.nan
+    if not 0 < figure < math.inf:
+        raise ConfigError(f"--device={text}: {name}={value} must be a positive number")
+    return figure

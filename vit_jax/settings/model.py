@@ -174,3 +174,16 @@ MODEL: dict[str, Key] = {
         str,
     ),
 }
+
+# Settings of a model that are no part of what its name says: how it is trained and computed.
+_BESIDE_A_NAME = (
+    *("model.transformer.dropout_rate", "model.transformer.attention_dropout_rate"),
+    *("model.transformer.drop_path_rate", "model.transformer.remat", "model.scan_blocks"),
+    *("model.transformer.attention.kernel", "model.transformer.attention.merged_qkv"),
+)
+# What makes a model that has no name.
+ARCHITECTURE = tuple(
+    path
+    for path in MODEL
+    if path.startswith("model.") and path not in (*_BESIDE_A_NAME, "model.model_name")
+)
