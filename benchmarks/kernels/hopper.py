@@ -6,7 +6,8 @@ kernel gives all three gradients without atomics: it goes over the weights twice
 keys, and computes them each time.
 
 The arrays stay (b, n, h, c), of any n: what is copied in from beyond the tokens is zeros, and what
-would be copied out there is not. Tested in interpretation alone; no card has run it yet.
+would be copied out there is not. Tested in the interpretation of JAX 0.10 alone; 0.11 and 0.12
+lower it too. No card has run it yet.
 """
 
 import functools
@@ -127,7 +128,10 @@ def _kernel(
         grid_names=("image", "head"),
         num_threads=threads,
         thread_name="warpgroup",
-        compiler_params=plgpu.CompilerParams(approx_math=True),
+        # Since JAX 0.11 the default chooses the tiles of shared memory itself, and refuses ours.
+        compiler_params=plgpu.CompilerParams(
+            approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Lane
+        ),
     )
 
 
@@ -137,7 +141,7 @@ def _forward_kernel(
     rows = chip.query.shape[0]
     every = pl.ds(0, rows)
     arrays = (query, chip.query), (key, chip.key), (value, chip.value)
-    tiles.copy_in([(tiles.of_head(x, every), to) for x, to in arrays], chip.filled)
+    tiles.copy_in([(tiles.whole_head(x, rows), to) for x, to in arrays], chip.filled)
 
     def tile(here: Any) -> None:
         keys, values = tiles.matrix(chip.key, every), tiles.matrix(chip.value, every)
@@ -161,7 +165,7 @@ def _backward_kernel(n: int, threads: int, *refs: Any) -> None:
     every = pl.ds(0, rows)
     arrays = [(query, chip.query), (key, chip.key), (value, chip.value)]
     arrays += [(result, chip.result), (cotangent, chip.cotangent)]
-    parts = [(tiles.of_head(x, every), to) for x, to in arrays]
+    parts = [(tiles.whole_head(x, rows), to) for x, to in arrays]
     tiles.copy_in([*parts, (tiles.numbers_of_head(logs, every), chip.logs)], chip.filled)
     tiles.each_tile(rows, threads, functools.partial(_of_queries, n, gradients[0], chip))
     # From here on each takes the sums of all, and writes over its own keys and values.

@@ -5,6 +5,7 @@ shared memory. In the layout of its sums a thread has parts of rows, which can b
 the next product as they are.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,12 @@ def numbers_of_head(array: Ref, here: Any) -> Ref:
     return array.at[lax.axis_index("image"), lax.axis_index("head"), here]
 
 
+def whole_head(array: Ref, rows: int) -> Ref:
+    """So many rows of the head, from the first; an array (b, n, h, c) may have fewer."""
+    # JAX 0.12 refuses rows beyond an array where it knows the first: this 0 only the GPU knows.
+    return of_head(array, pl.ds(lax.axis_index("image") * 0, rows))
+
+
 def each_tile(rows: int, threads: int, body: Callable[[Any], None]) -> None:
     """Calls the body with the place of each tile that this warpgroup has."""
     first, tiles = lax.axis_index("warpgroup"), rows // TILE
@@ -80,7 +87,9 @@ def matrix(ref: Ref, here: Any) -> Ref:
     """Rows in tiles of 8, as products want them: the same bytes, in the same order."""
     part = ref.at[here]
     tiles = part.reshape(part.shape[0] // 8, 1, 8, WIDTH)
-    return plgpu.transform_ref(tiles, plgpu.TilingTransform((8, WIDTH)).undo(tiles.type))
+    untiled = plgpu.TilingTransform((8, WIDTH)).undo(tiles.type)
+    # What transform_ref() did in JAX 0.10; 0.11 has no function for it.
+    return dataclasses.replace(tiles, transforms=(*tiles.transforms, untiled))
 
 
 def load(ref: Ref, here: Any) -> Array:
@@ -118,7 +127,7 @@ def two_products(
 
 def transposed(matrix: Ref) -> Ref:
     """The same bytes, read by columns."""
-    return plgpu.transpose_ref(matrix, (1, 0))
+    return matrix.T
 
 
 def without_padding(logits: Array, n: int) -> Array:
