@@ -119,8 +119,10 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
     )
 
 
-def _as_shape(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+def _as_shape(leaf: Any) -> Any:
     """With the sharding, without which another program than that of the steps is compiled."""
+    if not isinstance(leaf, jax.Array):
+        return leaf
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
