@@ -10,6 +10,7 @@ from tests.checkpoints.serving import Served, serve
 from tests.text import vocabularies
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.text import tokenizers
+from vit_jax.text.byte_tokens import ByteTokenizer
 from vit_jax.text.vocabulary import Vocabulary, read_vocabulary
 
 NUMBER = {piece: number for number, piece in enumerate(vocabularies.PIECES)}
@@ -122,6 +123,9 @@ def test_a_file_of_another_kind_is_one_line(vocabulary, message):
 def test_lengths_and_kinds_that_cannot_be(bert):
     with pytest.raises(ConfigError, match="max_len=1: must be at least 2"):
         tokenizers.make_tokenizer(bert.vocabulary, 1)
+    with pytest.raises(ConfigError, match="max_len=1: must be at least 2"):
+        ByteTokenizer(1)
+    assert ByteTokenizer(2)(["ab"]).tokens.tolist() == [[1, 0]]
     with pytest.raises(ConfigError, match=r"tokenizer_name='brt' is none of .*did you mean 'bert'"):
         Vocabulary("brt", b"")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vit_jax.text.tokenizers import Tokenized
+from vit_jax.text.tokenizers import Tokenized, check_length
 from vit_jax.text.vocabulary import Vocabulary
 
 _NO_VOCABULARY = Vocabulary("bytes", b"", "bytes")
@@ -24,6 +24,9 @@ class ByteTokenizer:
     max_len: int
     vocab_size: int = 256 + _FIRST
     vocabulary: Vocabulary = _NO_VOCABULARY
+
+    def __post_init__(self) -> None:
+        check_length(self.max_len)
 
     def __call__(self, texts: Sequence[str]) -> Tokenized:
         """Returns the tokens of each text; "" is the start token and end tokens."""

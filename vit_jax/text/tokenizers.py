@@ -65,7 +65,7 @@ class BertTokenizer:
 
     def __init__(self, vocabulary: Vocabulary, max_len: int):
         """Raises `ConfigError` without the extra `lit`, `CheckpointError` for no vocabulary."""
-        _check_length(max_len)
+        check_length(max_len)
         library = imported("tokenizers", "lit", _WHAT)
         pieces = _pieces(vocabulary)
         model = library.models.WordPiece(pieces, unk_token=_UNKNOWN)
@@ -93,7 +93,7 @@ class SentencePieceTokenizer:
 
     def __init__(self, vocabulary: Vocabulary, max_len: int):
         """Raises `ConfigError` without the extra `lit`, `CheckpointError` for no such model."""
-        _check_length(max_len)
+        check_length(max_len)
         library = imported("sentencepiece", "lit", _WHAT)
         try:
             self._model = library.SentencePieceProcessor(model_proto=vocabulary.content)
@@ -188,7 +188,8 @@ def _well_formed(texts: Sequence[str]) -> list[str]:
     return list(map(well_formed, texts))
 
 
-def _check_length(max_len: int) -> None:
+def check_length(max_len: int) -> None:
+    """Raises `ConfigError` for rows that have no room for a token beside the mark."""
     if max_len < 2:
         raise ConfigError(
             f"max_len={max_len}: must be at least 2, as one token marks the beginning or the end"
