@@ -20,6 +20,7 @@ from tests.models.test_encoder import (
 from vit_jax import models, trees
 from vit_jax.errors import ConfigError
 from vit_jax.models.encoder import Look
+from vit_jax.models.pruning import prune_heads
 
 LOOP = models.ScannedEncoder(**SIZES)
 PARAMS = random_params(PLAIN, X)
@@ -106,3 +107,15 @@ def test_branches_of_blocks_with_one_rate_are_dropped_for_whole_images():
 def test_blocks_that_differ_are_refused(fields):
     with pytest.raises(ConfigError, match="must be alike"):
         models.ScannedEncoder(**{**SIZES, **fields}).init(jax.random.key(0), X)
+
+
+def test_layers_pruned_unevenly_are_refused_and_evenly_pruned_ones_run():
+    def pruned(layers):
+        taken = prune_heads({"Transformer": PARAMS}, {layer: [1] for layer in layers})
+        return taken["Transformer"]
+
+    even = pruned(range(LAYERS))
+    np.testing.assert_allclose(apply(LOOP, even, X), apply(PLAIN, even, X), atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match=r"alike, .*/key/bias .* \(3, 4\) in encoderblock_1"):
+        LOOP.apply({"params": pruned([0])}, X)
+    assert apply(PLAIN, pruned([0]), X).shape == X.shape

@@ -1,11 +1,13 @@
 """The encoder as a loop over one block's program, whose size does not grow with the layers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from vit_jax import trees
 from vit_jax.errors import ConfigError
 from vit_jax.models.encoder import Encoder, Look, heads_of_layers, rates_of_layers
 
@@ -29,6 +31,7 @@ class ScannedEncoder(Encoder):
             return super()._encode(x, train, head_mask, look, seen)
         block, own = self._block(0, heads[0], parent=None), self.variables["params"]
         layers = [own[f"encoderblock_{i}"] for i in range(self.num_layers)]
+        _check_shapes(layers)
         params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
         rates = self.dropout_rate, self.attention_dropout_rate, block.drop_path_rate
         drops = train and max(rates) > 0
@@ -48,4 +51,17 @@ class ScannedEncoder(Encoder):
             raise ConfigError(
                 f"blocks that run as a loop must be alike, and {field} makes them differ; leave it "
                 "out, or scan_blocks (the field encoder=ScannedEncoder)"
+            )
+
+
+def _check_shapes(layers: Sequence[Any]) -> None:
+    """Raises `ConfigError` unless all layers have arrays of the same shapes, pruned or not."""
+    first, *others = ({path: x.shape for path, x in trees.flatten(one).items()} for one in layers)
+    for i, shapes in enumerate(others, start=1):
+        if shapes != first:
+            path = next(p for p in {**first, **shapes} if first.get(p) != shapes.get(p))
+            raise ConfigError(
+                f"blocks that run as a loop must be alike, and {path} has shape {first.get(path)} "
+                f"in encoderblock_0 and {shapes.get(path)} in encoderblock_{i}, as after pruning; "
+                "apply such parameters with the field encoder=Encoder, without scan_blocks"
             )
