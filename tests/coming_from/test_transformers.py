@@ -186,6 +186,21 @@ def test_it_opens_and_computes_what_its_arrays_say(kind, shards, tmp_path):
     assert loaded.preprocess.std == (0.2, 0.25, 0.3)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "Classification" in kind])
+def test_a_pooler_beside_a_classifier_is_not_read(kind, tmp_path, caplog):
+    """It is left over in files that were fine-tuned from a `ViTModel`; the head reads the token."""
+    folder, prefix = write_folder(tmp_path / "model", kind), KINDS[kind][0]
+    shapes = {"weight": (WIDTH, WIDTH), "bias": (WIDTH,)}
+    pooler = {f"{prefix}pooler.dense.{leaf}": np.ones(shape) for leaf, shape in shapes.items()}
+    write_safetensors(folder / "model.safetensors", arrays_of(kind) | pooler)
+    with caplog.at_level("INFO"):
+        loaded = open_pretrained(folder)
+    assert "of no use to a classifier: " + ", ".join(sorted(pooler)) in caplog.text
+    logits = jax.jit(loaded.model.apply, compiler_options=QUICK)(loaded.variables, images())
+    wanted = computed(arrays_of(kind), images(), kind)
+    np.testing.assert_allclose(logits, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_a_new_head_and_another_size(tmp_path):
     folder = write_folder(tmp_path / "model", "ViTForImageClassification")
     model, variables, preprocess = vit_jax.load_pretrained(folder, num_classes=7, image_size=48)

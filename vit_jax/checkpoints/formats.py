@@ -287,7 +287,7 @@ def _transformers(
     rows = transformers.table(count, prefix, new=transformers.is_new(headers))
     return Layout(
         transformers.NAME,
-        [transformers.UNREAD_ROW, *rows],
+        [*transformers.unread(headers), *rows],
         transformers.hints(config, where),
         transformers.prepared,
         transformers.preprocess(config, processor, where),

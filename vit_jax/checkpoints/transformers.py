@@ -32,8 +32,6 @@ _ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
 }
 UNREAD_TOKEN = "distillation_token, which no head reads"
-# For reading alone: transformers has no registers in a ViT or DeiT.
-UNREAD_ROW = Row(UNREAD_TOKEN, ("registers",))
 EPSILON = 1e-12  # of ViTConfig and DeiTConfig, where config.json has none
 # Pillow's numbers for the ways of resizing; 1 is Lanczos, which bicubic is nearest to.
 _RESAMPLE = {1: "bicubic", 2: "bilinear", 3: "bicubic"}
@@ -99,6 +97,18 @@ _QKV = ("query", "key", "value")
 # The names of out projection and MLP within a block.
 _OLD = ("attention.output.dense", "intermediate.dense", "output.dense")
 _NEW = ("attention.o_proj", "mlp.fc1", "mlp.fc2")
+
+
+def unread(names: Collection[str]) -> Table:
+    """Returns the rows, for reading alone, of arrays that the model in the file does not read.
+
+    They stand before those of `table`. transformers has no registers in a ViT or DeiT. A model with
+    a classifier has no pooler: one that a file has all the same is left over from training.
+    """
+    rows = [Row(UNREAD_TOKEN, ("registers",))]
+    if any(f"{head}.weight" in names for head in ("classifier", "cls_classifier")):
+        rows.append(Row(f"{prefix_of(names)}pooler.{{rest}}", ()))
+    return rows
 
 
 def prepared(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
