@@ -212,6 +212,15 @@ def test_a_pruned_file_of_others_is_refused(to, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("to", ["timm", "transformers"])
+@pytest.mark.parametrize("pool", ["mean", None])
+def test_a_compact_transformer_is_refused_by_those_that_have_none(pool, to, tmp_path):
+    model = create_model("cct_2_3x2_32", 3, **({"pool": pool} if pool else {}))
+    params = trees.unflatten(random_params(model))
+    with pytest.raises(CheckpointError, match=r"has no .*stem='cct'; convert to .*'official'"):
+        save_pretrained(tmp_path, model, {"params": params}, Preprocess((32, 32)), format=to)
+
+
 def test_parameters_of_another_model_are_refused(tmp_path):
     _, variables = pruned()
     model = create_model(None, 3, **tiny(encoder={"num_heads": 4, "mlp_dim": 12}))

@@ -15,6 +15,7 @@ from vit_jax import trees
 from vit_jax.checkpoints.arrays import write_npz
 from vit_jax.checkpoints.store import Store
 from vit_jax.config import default_config, to_json
+from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError
 from vit_jax.experiment import make_model, make_preprocess
 from vit_jax.export import kinds, stablehlo
@@ -99,6 +100,17 @@ def test_every_format_holds_every_model(name, to, tmp_path, capsys):
     found = kinds.KINDS[to].load(folder)(images)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_weights_that_timm_has_no_place_for_are_official(tmp_path):
+    model = create_model("cct_2_3x2_32", 5, pool="mean")
+    variables = {"params": trees.unflatten(random_params(model))}
+    preprocess = Preprocess((32, 32))
+    vit_jax.save_pretrained(tmp_path / "cct", model, variables, preprocess, format="official")
+    assert run(tmp_path / "cct", "--to=safetensors", f"--output={tmp_path / 'out'}") == 0
+    found, again, _ = load_pretrained(tmp_path / "out")
+    assert (found.stem, found.pool) == ("cct", "mean")
+    assert trees.difference(jax.device_get(again["params"]), variables["params"]) == []
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx", "savedmodel"])

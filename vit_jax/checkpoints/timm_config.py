@@ -114,7 +114,9 @@ def _arguments(fields: Fields, size: tuple[int, int]) -> dict[str, Any]:
 def _check(fields: Fields, pool: str, encoder: Fields, attention: Fields) -> None:
     """Raises CheckpointError for what names and shapes alone would not show to be absent there."""
     reason = None
-    if pool not in _POOLS:
+    if fields.get("stem"):
+        reason = f"stem={fields['stem']!r}"
+    elif pool not in _POOLS:
         reason = f"pool={pool!r}"
     elif not isinstance(encoder.get("num_heads"), int) or attention.get("head_width"):
         reason = "layers with heads of their own number or width"

@@ -99,7 +99,9 @@ def _check(fields: Fields, encoder: Fields) -> None:
     positions, attention = fields.get("positions") or {}, encoder.get("attention") or {}
     positions = {"kind": positions} if isinstance(positions, str) else positions
     reason = None
-    if fields.get("pool", None) not in (None, "token", "distilled"):
+    if fields.get("stem"):
+        reason = f"stem={fields['stem']!r}"
+    elif fields.get("pool", None) not in (None, "token", "distilled"):
         reason = f"pool={fields['pool']!r}"
     elif fields.get("pool") is None and fields.get("classifier", "token") != "token":
         reason = f"classifier={fields['classifier']!r}"
