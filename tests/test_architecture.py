@@ -23,7 +23,7 @@ FLOORS = (
     (
         *("state", "step", "experiment", "contact_sheet", "evaluate", "pictures"),
         *("captions", "pair_model", "image_text", "tasks"),
-        *("describing", "origin", "pretrained", "finetune", "release", "card"),
+        *("describing", "image_grid", "origin", "pretrained", "finetune", "release", "card"),
     ),
     (
         *(

@@ -91,6 +91,23 @@ def test_settings_win_over_the_weights(weights):
     assert make_preprocess(config).interpolation == "bilinear"
 
 
+def test_positions_of_an_oblong_grid_become_those_of_the_images(tmp_path):
+    encoder = {"num_layers": 1, "num_heads": 2, "mlp_dim": 16}
+    patches = {"size": (4, 2)}
+    model = vit_jax.create_model(None, 3, patches=patches, hidden_size=8, transformer=encoder)
+    shapes = shapes_of(model, (8, 16))
+    rng = np.random.default_rng(0)
+    params = trees.unflatten({p: rng.normal(size=s).astype("f4") for p, s in shapes.items()})
+    for to in ("official", "timm"):
+        save_pretrained(tmp_path / to, model, {"params": params}, Preprocess((8, 16)), format=to)
+        config = settled(config_of(model_or_filename=str(tmp_path / to)))
+        assert tuple(config.model.patches.size) == (4, 2)
+        assert config.model.positions.grid is None
+        wide = {"patches": {"size": (4, 1)}}  # 2×8 patches of the images of 8 × 8 pixels
+        config = settled(config_of(model_or_filename=str(tmp_path / to), model=wide))
+        assert tuple(config.model.positions.grid) == (2, 8)
+
+
 def test_a_run_starts_from_them_with_a_new_head(weights, tmp_path):
     folder, params = weights
     config = config_of(model_or_filename=str(folder), base_lr=1e-12)

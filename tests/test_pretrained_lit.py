@@ -132,6 +132,26 @@ def test_a_tower_with_running_statistics_is_written_and_read_again(tmp_path):
         assert opened.image["stem"] == "conv"
 
 
+@pytest.mark.parametrize("patch", [(8, 2), (8, 4)])
+def test_a_tower_of_oblong_patches_is_written_and_read_again(patch, tmp_path):
+    encoder = {"num_layers": 1, "num_heads": 2, "mlp_dim": 24}
+    model = LitModel(
+        image={"patches": {"size": patch}, "hidden_size": 16, "transformer": encoder},
+        text_model="text_transformer",
+        text={"width": 16, "vocab_size": 50, **encoder},
+        pp={"tokenizer_name": "sentencepiece", "size": 16, "max_len": 8},
+        out_dim=(16, 16),
+    )
+    shapes = jax.eval_shape(model.init, jax.random.PRNGKey(0), *example_inputs(model, (16, 16)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f4"), shapes)
+    release.save_pretrained(tmp_path, model, variables, Preprocess((16, 16)), format="official")
+    opened, read, _ = pretrained.load_pretrained(tmp_path)
+    assert trees.difference(read, variables) == []
+    assert isinstance(opened, LitModel)
+    assert opened.image["positions"] == {"grid": (2, 16 // patch[1])}
+
+
 def test_inspected(tmp_path):
     found = inspection.inspect(write(tmp_path / "weights.npz", "lit_text"))
     assert found.format == "lit"

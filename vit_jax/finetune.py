@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from vit_jax import trees
+from vit_jax.checkpoints import architecture
 from vit_jax.checkpoints.catalogue import pretrained_path
 from vit_jax.checkpoints.mapping import Shape
 from vit_jax.config import Config, changed, flatten
 from vit_jax.errors import CheckpointError, ConfigError, nearest
 from vit_jax.experiment import Experiment, model_fields
+from vit_jax.image_grid import grid_of
 from vit_jax.models.zoo import NAMED_FIELDS, Model, canonical_name
 from vit_jax.origin import Fields, known_name, shapes_of
 from vit_jax.pretrained import open_origin, open_pretrained
@@ -55,6 +57,9 @@ def settled(config: Config) -> Config:
         return config
     origin = open_origin(source, model_fields(config))
     said = _as_settings({**origin.fields, "model_name": known_name(origin.fields)})
+    wanted = architecture.merged(origin.fields, model_fields(config))
+    if origin.grid != grid_of(wanted, (config.pp.crop, config.pp.crop)):
+        said.pop("model.positions.grid", None)  # positions are resized to those of the images
     if origin.preprocess is not None:
         said |= {f"pp.{key}": value for key, value in origin.preprocess.to_dict().items()}
     now = flatten(config)

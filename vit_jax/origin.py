@@ -11,7 +11,6 @@ import numpy as np
 
 from vit_jax import trees
 from vit_jax.checkpoints import architecture, lit
-from vit_jax.checkpoints.adapt import POSITIONS
 from vit_jax.checkpoints.formats import Weights, making_sense, open_weights
 from vit_jax.checkpoints.mapping import Shape
 from vit_jax.checkpoints.resolve import Located, resolve
@@ -19,6 +18,7 @@ from vit_jax.data.preprocess import Preprocess
 from vit_jax.describing import ENCODER_SIZES, SIZES, changed_sizes, describing
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.grids import Grid, show
+from vit_jax.image_grid import grid_of_table, pixels_of
 from vit_jax.models.inputs import example_inputs
 from vit_jax.models.pruning import fit_heads
 from vit_jax.models.vit import VisionTransformer
@@ -28,7 +28,6 @@ logger = logging.getLogger("vit_jax")
 
 Fields = dict[str, Any]
 
-_USUAL_SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 ANY_SIZE = (224, 224)  # where the parameters serve any size of images
 
 
@@ -78,9 +77,10 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
     """
     weights, known = open_located(resolve(source), fields)
     with making_sense(str(source)):
-        size = pixels_of(weights.grid, weights.fields)
-        if size is None and weights.fields.get("stem") and weights.grid is not None:
-            size = _size_of_table(weights)
+        grid = weights.grid
+        if known is not None and weights.fields.get("stem"):  # as `open_weights` does for patches
+            grid = grid_of_table(weights.shapes, weights.fields, known.size, weights.where)
+        size = pixels_of(grid, weights.fields)
     rounding = "down" if weights.layout.format == lit.NAME else "nearest"  # both as officially
     preprocess = known or (Preprocess(size, rounding=rounding) if size is not None else None)
     origin = Origin(
@@ -88,7 +88,7 @@ def of_file(source: str | Path, fields: Mapping[str, Any]) -> Origin:
         weights.layout.format,
         weights.fields,
         weights.shapes,
-        weights.grid,
+        grid,
         weights.load,
         preprocess,
         weights.layout.class_names,
@@ -136,10 +136,7 @@ def of_model(
     params = trees.flatten(variables["params"])
     fields = fields_of(_with_heads_of(model, variables["params"]))
     shapes = {path: tuple(array.shape) for path, array in params.items()}
-    grid = grid_of(fields, preprocess.size) if preprocess else None
-    if grid is None:
-        inside, tower = architecture.image_parameters(shapes), architecture.image_tower(fields)
-        grid = architecture.grid_of(inside, tower, where)
+    grid = grid_of_table(shapes, fields, preprocess.size if preprocess else None, where)
     stats = variables.get("batch_stats")
     return Origin(
         where,
@@ -162,13 +159,6 @@ def _with_heads_of(model: Model, params: trees.Tree) -> Model:
         return fit_heads(model, params)
     except KeyError:  # of another model: see `check_parameters`
         return model
-
-
-def _size_of_table(weights: Weights) -> tuple[int, int] | None:
-    """Returns the usual image size whose tokens, behind a stem, the position table has rows for."""
-    model, rows = model_of(weights.fields), weights.shapes[POSITIONS]
-    sizes = ((side, side) for side in _USUAL_SIZES)
-    return next((size for size in sizes if shapes_of(model, size)[POSITIONS] == rows), None)
 
 
 def fields_of(model: Model) -> Fields:
@@ -203,25 +193,6 @@ def shapes_of(model: Model, size: tuple[int, int], *, statistics: bool = False) 
     if statistics and "batch_stats" in variables:
         leaves |= trees.flatten({"batch_stats": variables["batch_stats"]})
     return {path: tuple(leaf.shape) for path, leaf in leaves.items()}
-
-
-def pixels_of(grid: Grid | None, fields: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Returns the (height, width) of images that make a grid of patches."""
-    fields = architecture.image_tower(fields)
-    if grid is None or fields.get("stem") or not fields.get("patches"):
-        return None
-    patch = architecture.pixels_of_patch(fields)
-    return grid[0] * patch[0], grid[1] * patch[1]
-
-
-def grid_of(fields: Mapping[str, Any], size: tuple[int, int]) -> Grid | None:
-    """Returns the grid of patches that images of a size make; None behind another stem."""
-    fields = architecture.image_tower(fields)
-    if fields.get("stem") or not fields.get("patches"):
-        return None
-    patch, pixels = fields["patches"]["size"], architecture.pixels_of_patch(fields)
-    scale = pixels[0] // patch[0]  # of a ResNet, whose strides round up
-    return -(-size[0] // scale) // patch[0], -(-size[1] // scale) // patch[1]
 
 
 def known_name(fields: Mapping[str, Any]) -> str | None:

@@ -13,19 +13,18 @@ from flax import linen as nn
 
 from vit_jax import trees
 from vit_jax.checkpoints import adapt, architecture
-from vit_jax.checkpoints.mapping import Shape
 from vit_jax.config import Config, default_config
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError, ConfigError
 from vit_jax.experiment import make_model
-from vit_jax.grids import Grid, square_grid
+from vit_jax.grids import Grid
+from vit_jax.image_grid import grid_of
 from vit_jax.models.inputs import example_inputs
 from vit_jax.models.zoo import Model
 from vit_jax.origin import (
     Fields,
     Origin,
     describe,
-    grid_of,
     known_name,
     model_of,
     of_file,
@@ -177,7 +176,7 @@ def open_pretrained(
     wanted = _wanted_fields(origin, num_classes, size, fields)
     model = model_of(wanted)
     shapes = shapes_of(model, size)
-    change = _change(origin, wanted, num_classes, size, shapes)
+    change = _change(origin, wanted, num_classes, size)
     initial = None if strict else lambda: _initial(model, size)
     arrays, report = adapt.adapt(origin.load(), shapes, change, origin.where, initial)
     params = trees.unflatten({path: jnp.asarray(array) for path, array in arrays.items()})
@@ -233,6 +232,8 @@ def _wanted_fields(
             changes.get("representation_size"), released, new_head=bool(num_classes)
         )
         wanted["positions"] = _positions(wanted, grid_of(wanted, size))
+    elif "text_model" not in wanted:
+        wanted = architecture.without_grid(wanted)
     return {**wanted, "model_name": known_name(wanted)}
 
 
@@ -252,15 +253,12 @@ def _change(
     wanted: Mapping[str, Any],
     num_classes: int | None,
     size: tuple[int, int],
-    shapes: Mapping[str, Shape],
 ) -> adapt.Change:
-    tower, shapes = architecture.image_tower(wanted), architecture.image_parameters(shapes)
+    tower = architecture.image_tower(wanted)
     positions, grid = tower.get("positions"), grid_of(wanted, size)
     in_front = architecture.rows_in_front(
         architecture.image_parameters(origin.shapes), architecture.image_tower(origin.fields)
     )
-    if grid is None and adapt.POSITIONS in shapes:  # behind a stem
-        grid = square_grid(shapes[adapt.POSITIONS][1] - in_front)
     method = positions.get("resize") if isinstance(positions, Mapping) else None
     return adapt.Change(
         new_head=bool(num_classes),

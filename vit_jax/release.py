@@ -225,7 +225,7 @@ def write(origin: Origin, target: str | Path, to: str) -> Path:
             "'official', which holds every model"
         )
     beside = writing.configs(
-        to, origin.fields, preprocess.size, preprocess.to_dict(), origin.class_names
+        to, origin.fields, preprocess.size, preprocess.to_dict(), origin.class_names, origin.grid
     )
     return writing.write_weights(target, to, all_arrays(origin), origin.fields, beside)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,11 @@ def weights(tmp_path):
 @pytest.fixture
 def workdir(tmp_path):
     """The checkpoint of a model with running statistics, and with its blocks in a loop."""
-    model = {"stem": "conv", "scan_blocks": True, "hidden_size": 16}
+    return save_run(tmp_path / "stem", {"stem": "conv", "scan_blocks": True, "hidden_size": 16})
+
+
+def save_run(folder: Path, model: dict[str, Any]) -> Path:
+    """Writes the checkpoint of a run on digits of 16 × 16 pixels, of random weights."""
     model["transformer"] = {"num_layers": 2, "num_heads": 2, "mlp_dim": 24}
     config = merge(default_config(), {"dataset": "digits", "pp": {"crop": 16}, "model": model}, "")
     images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
@@ -80,9 +85,20 @@ def workdir(tmp_path):
         "class_names": list("0123456789"),
         "preprocess": make_preprocess(config).to_dict(),
     }
-    with Store(tmp_path / "stem" / "checkpoints") as store:
+    with Store(folder / "checkpoints") as store:
         store.save(2, state, metadata)
-    return tmp_path / "stem"
+    return folder
+
+
+@pytest.mark.parametrize("patch", [(8, 2), (8, 4)])
+def test_a_run_of_oblong_patches_is_exported_as_weights(patch, tmp_path):
+    """2×8 patches are as many as 4×4; in timm's layout, and in the official one."""
+    model = {"patches": {"size": patch}, "hidden_size": 16, "pool": "mean"}
+    for pool in ("mean", "sequence"):
+        source = save_run(tmp_path / pool, {**model, "pool": pool})
+        out = tmp_path / f"{pool}_out"
+        assert run(source, "--to=safetensors", f"--output={out}") == 0
+        assert load_pretrained(out)[0].positions == {"grid": (2, 16 // patch[1])}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -69,7 +69,7 @@ def fields_of(shapes: Shapes, hints: Mapping[str, Any], where: str) -> Fields:
         )
     if is_mixer:  # which has no encoder that hints could speak of
         others = {name: value for name, value in hints.items() if name != "transformer"}
-        return merged(_mixer(shapes), others)
+        return merged(_mixer(shapes), without_grid(others))
     return merged(_transformer(shapes, hints), hints)
 
 
@@ -86,8 +86,32 @@ def merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> Fields:
     return result
 
 
-def grid_of(shapes: Shapes, fields: Mapping[str, Any], where: str) -> Grid | None:
-    """Returns (rows, columns) of the patches that the parameters were made for; None for any."""
+def without_grid(fields: Mapping[str, Any]) -> Fields:
+    """Returns a Mixer's fields without `positions.grid`, which says what a file of one is made for.
+
+    A Mixer itself has no field `positions`: its MLPs over tokens see no rows and columns.
+    """
+    positions = fields.get("positions")
+    if not isinstance(positions, Mapping) or not {*positions} <= {"grid"}:
+        return dict(fields)
+    return {name: value for name, value in fields.items() if name != "positions"}
+
+
+def grid_of(
+    shapes: Shapes, fields: Mapping[str, Any], where: str, images: Grid | None = None
+) -> Grid | None:
+    """Returns (rows, columns) of the patches that the parameters were made for; None for any.
+
+    Args:
+      shapes: of the parameters.
+      fields: of their model; those of a Mixer may have `positions.grid` beside.
+      where: the file, to begin an error with.
+      images: the grid that images make, where that is known. It is the one where nothing names
+        another and it has as many patches, as in the model itself; else a square is.
+
+    Raises:
+      CheckpointError: patches that do not make the grid that is named, or no square.
+    """
     if "MixerBlock_0/token_mixing/Dense_0/kernel" in shapes:
         rows = shapes["MixerBlock_0/token_mixing/Dense_0/kernel"][0]
     elif _POSITIONS in shapes:
@@ -103,6 +127,8 @@ def grid_of(shapes: Shapes, fields: Mapping[str, Any], where: str) -> Grid | Non
                 f"{show((rows_given, columns))}"
             )
         return (rows_given, columns)
+    if images is not None and images[0] * images[1] == rows:
+        return images
     if (square := square_grid(rows)) is None:
         raise CheckpointError(
             f"{where}: has positions for {rows} patches, which make no square; say which grid "
@@ -138,6 +164,20 @@ def pixels_of_patch(fields: Mapping[str, Any]) -> tuple[int, int]:
     if fields.get("resnet"):
         scale = 4 * 2 ** max(len(fields["resnet"]["num_layers"]) - 1, 0)
     return height * scale, width * scale
+
+
+def patches_of(fields: Mapping[str, Any], size: Any) -> Grid | None:
+    """Returns the grid of patches that images of (height, width) make.
+
+    None for images of no known size, or of one that is nonsense, which a `Preprocess` tells better;
+    and behind a stem, whose convolutions are not known here.
+    """
+    fields, size = image_tower(fields), [side for side in size or () if isinstance(side, int)]
+    if len(size) != 2 or fields.get("stem") or not fields.get("patches"):
+        return None
+    patch, pixels = fields["patches"]["size"], pixels_of_patch(fields)
+    scale = pixels[0] // patch[0]  # of a ResNet, whose strides round up
+    return -(-size[0] // scale) // patch[0], -(-size[1] // scale) // patch[1]
 
 
 def _mixer(shapes: Shapes) -> Fields:

@@ -166,10 +166,14 @@ def open_weights(
             fields = architecture.fields_of(shapes, known, str(path))
         if layout.format in (timm.NAME, transformers.NAME):
             check_head_width(fields, str(path))
+        tower = architecture.image_tower(fields)
         grid = architecture.grid_of(
-            architecture.image_parameters(shapes), architecture.image_tower(fields), str(path)
+            architecture.image_parameters(shapes),
+            {**known, **tower},  # a Mixer's grid is known without being one of its fields
+            str(path),
+            architecture.patches_of(tower, (layout.preprocess or {}).get("size")),
         )
-        _check_depth(architecture.image_tower(fields), len(shapes), str(path))
+        _check_depth(tower, len(shapes), str(path))
         layout = _with_names_of_all(layout, fields.get("num_classes"), str(path))
     return Weights(str(path), layout, shapes, fields, grid, reading.unused, reading)
 

@@ -166,14 +166,16 @@ def _pooling(arrays: Collection[str], config: Config, where: str) -> dict[str, A
 
 
 def _grid(arrays: Mapping[str, np.ndarray], config: Config) -> tuple[int, int] | None:
-    """The grid of patches, where the config gives an oblong image that the table fits."""
+    """The grid of patches, where the config's images make an oblong one."""
     size = _argument(config, "img_size") or (_pretrained(config).get("input_size") or [0])[1:]
-    if not isinstance(size, (list, tuple)) or len(size) != 2 or size[0] == size[1]:
+    size = (size, size) if isinstance(size, int) else size
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
         return None
     if any(".backbone." in name for name in arrays):
         return None
     height, width = arrays[PATCHES].shape[2:]
-    return size[0] // height, size[1] // width
+    rows, columns = size[0] // height, size[1] // width
+    return (rows, columns) if rows != columns else None
 
 
 def preprocess(config: Config) -> dict[str, Any] | None:

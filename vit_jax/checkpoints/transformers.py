@@ -149,8 +149,8 @@ def hints(config: Config, where: str) -> dict[str, Any]:
         "positions": {"class_row": True},
     }
     image, patch = (_pair(config.get(name, 0)) for name in ("image_size", "patch_size"))
-    if image[0] != image[1] and min(patch):
-        fields["positions"]["grid"] = (image[0] // patch[0], image[1] // patch[1])
+    if min(patch) and (grid := (image[0] // patch[0], image[1] // patch[1])) != grid[::-1]:
+        fields["positions"]["grid"] = grid
     return fields
 
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax.checkpoints import big_vision, mapping, official, timm, transformers
+from vit_jax.checkpoints import (
+    architecture,
+    big_vision,
+    mapping,
+    official,
+    timm,
+    transformers,
+)
 from vit_jax.checkpoints.arrays import write_npz, write_safetensors
 from vit_jax.checkpoints.atomic import replacing
 from vit_jax.checkpoints.config_files import CONFIG, CONFIGS, OURS, PROCESSOR
@@ -22,6 +29,7 @@ from vit_jax.checkpoints.transformers_config import (
     transformers_config,
 )
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.grids import Grid
 
 logger = logging.getLogger("vit_jax")
 
@@ -62,18 +70,31 @@ def configs(
     size: tuple[int, int],
     preprocess: Fields,
     class_names: Sequence[str] | None,
+    grid: Grid | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Returns {file name: content} of the JSON files that lie beside the weights."""
+    """Returns {file name: content} of the JSON files that lie beside the weights.
+
+    Args:
+      to: a name of `kinds.FORMATS`.
+      fields: of `create_model`.
+      size: (height, width) of the images, in pixels.
+      preprocess: fields of a `Preprocess`.
+      class_names: None where there are none.
+      grid: (rows, columns) of patches that the positions were made for; None for any.
+    """
     ours: dict[str, Any] = {"preprocess": dict(preprocess)}  # to the last detail
+    named = _grid_named(fields, size, grid)
     if to == timm.NAME:
-        ours["fields"] = {"transformer": {"epsilon": _epsilon(fields)}}
+        ours["fields"] = {"transformer": {"epsilon": _epsilon(fields)}, **named}
         config = timm_config(fields, size, preprocess, class_names)
         return {CONFIG: {**config, OURS: ours}}
     if to == transformers.NAME:
         config = transformers_config(fields, size, class_names)
         processor = preprocessor_config(preprocess)
+        ours |= {"fields": named} if named else {}
         return {CONFIG: {**config, OURS: ours}, PROCESSOR: processor}
     kept = {name: value for name, value in fields.items() if name not in _NOT_OF_WEIGHTS}
+    kept = architecture.merged(kept, named)
     names = None if class_names is None else list(class_names)
     return {CONFIG: {OURS: {**ours, "fields": _as_json(kept), "class_names": names}}}
 
@@ -170,6 +191,20 @@ def _table(to: str, fields: Fields) -> Table:
     if to == transformers.NAME:
         return transformers.table(1, prefix(fields))
     return big_vision.places() if to == big_vision.NAME else official.table()
+
+
+def _grid_named(fields: Fields, size: tuple[int, int], grid: Grid | None) -> dict[str, Any]:
+    """The field that names a grid of positions, where no square and no size of images tells it.
+
+    An oblong one is named in any case, so that nothing hangs on the size. A Mixer has no such
+    field, and its images make its grid always.
+    """
+    if grid is None or "hidden_size" not in architecture.image_tower(fields):
+        return {}
+    if grid[0] == grid[1] and architecture.patches_of(fields, size) in (None, grid):
+        return {}
+    positions = {"positions": {"grid": list(grid)}}
+    return {"image": positions} if "text_model" in fields else positions
 
 
 def _epsilon(fields: Fields) -> float:

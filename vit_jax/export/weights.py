@@ -34,7 +34,12 @@ def write(program: Program, folder: Path) -> None:
 def _write_official(origin: Origin, program: Program, folder: Path) -> None:
     preprocess = program.preprocess
     beside = writing.configs(
-        "official", origin.fields, preprocess.size, preprocess.to_dict(), origin.class_names
+        "official",
+        origin.fields,
+        preprocess.size,
+        preprocess.to_dict(),
+        origin.class_names,
+        origin.grid,
     )
     arrays = writing.encode(all_arrays(origin), "official", origin.fields)
     write_safetensors(folder / FILE, arrays, {"format": "pt"})

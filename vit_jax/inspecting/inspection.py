@@ -22,7 +22,8 @@ from vit_jax.checkpoints.survey import Survey, survey
 from vit_jax.data.preprocess import Preprocess
 from vit_jax.errors import CheckpointError
 from vit_jax.grids import Grid
-from vit_jax.origin import fields_of, grid_of, name_or_sizes, open_located, pixels_of
+from vit_jax.image_grid import grid_of, pixels_of
+from vit_jax.origin import fields_of, name_or_sizes, open_located
 from vit_jax.pretrained import Trained, load_run
 from vit_jax.records.metrics_file import scores_of
 from vit_jax.workdir import is_run
