@@ -238,12 +238,17 @@ def _wanted_fields(
 
 
 def _positions(wanted: Mapping[str, Any], grid: Grid | None) -> Any:
-    """Names an oblong grid in the field `positions`; a square tells itself."""
+    """Names a grid in the field `positions` where it is oblong, or is to be resized when called.
+
+    A square tells itself otherwise; but to a model that resizes, images of as many patches in
+    another shape would seem to be those that the positions were made for.
+    """
     positions = wanted.get("positions") or "learned"
     if not isinstance(positions, Mapping):
         positions = {"kind": positions}
     kept = {name: value for name, value in positions.items() if name != "grid"}
-    if grid is not None and grid[0] != grid[1] and kept.get("kind", "learned") == "learned":
+    named = grid is not None and (grid[0] != grid[1] or kept.get("resize") is not None)
+    if named and kept.get("kind", "learned") == "learned":
         kept["grid"] = grid
     return "learned" if kept in ({}, {"kind": "learned"}) else kept
 

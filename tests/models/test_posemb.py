@@ -89,6 +89,24 @@ def test_the_same_number_of_patches_in_another_shape_is_another_grid():
         named.apply({"params": params}, images(20, 8))
 
 
+def test_a_named_grid_is_resized_for_as_many_patches_in_another_shape():
+    square, wide = images(16, 16), images(8, 32)
+    params = random_params(vit(), square)
+    table = params["Transformer"]["posembed_input"]["pos_embedding"][0]
+    resized = resize_grid(np.asarray(table[1:]), (4, 4), (2, 8))
+    by_hand = with_table(params, np.concatenate([table[:1], resized])[None])
+    named = vit(positions={"resize": "bilinear", "grid": (4, 4)})
+    np.testing.assert_allclose(
+        apply(named, params, wide), apply(vit(), by_hand, wide), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_named_grid_is_that_of_new_parameters_too():
+    named = vit(positions={"resize": "bilinear", "grid": (3, 3)})
+    found = new_params(named, images(8, 20))["Transformer"]["posembed_input"]["pos_embedding"]
+    assert found.shape == (1, 10, D)
+
+
 def test_sincos_by_its_definition():
     table = sincos2d((2, 3), D).reshape(2, 3, D)
     for y in range(2):

@@ -21,8 +21,9 @@ class Positions:
 
     Attributes:
       kind: "learned" (official), "sincos2d" (fixed sines and cosines, no parameters) or "none".
-      grid: (rows, columns) of patches that learned positions were made for; None for those of the
-        images at initialisation, or, where other images come, for a square.
+      grid: (rows, columns) of patches that learned positions were made for. None takes it from the
+        images: theirs is meant where it has as many patches as there are positions, of whatever
+        shape, and a square otherwise.
       resize: how learned positions are resized for images of another grid, when the model is
         called: "bilinear" (official) or "bicubic" (timm); None refuses such images.
       class_row: whether the class token has a position too, the table's first row (official).
@@ -110,7 +111,8 @@ class AddPositionEmbs(nn.Module):
 
     def _learned(self, layout: TokenLayout, with_rows: int, width: int) -> tuple[Array, Array]:
         """Returns the rows of the tokens in front, and those of the patches, resized if need be."""
-        rows = with_rows + layout.grid[0] * layout.grid[1]
+        grid = self.positions.grid or layout.grid
+        rows = with_rows + grid[0] * grid[1]
         if self.has_variable("params", "pos_embedding"):
             rows = self.get_variable("params", "pos_embedding").shape[1]
         table = self.param("pos_embedding", nn.initializers.normal(stddev=0.02), (1, rows, width))
