@@ -9,6 +9,7 @@ from tests import golden
 from vit_jax import trees
 from vit_jax.checkpoints.arrays import write_npz
 from vit_jax.errors import CheckpointError, ConfigError
+from vit_jax.main import main
 from vit_jax.models.zoo import create_model
 from vit_jax.origin import fields_of
 from vit_jax.pretrained import load_pretrained, open_pretrained
@@ -117,6 +118,17 @@ def test_an_oblong_size_is_remembered_by_the_model():
     )
 
 
+def test_positions_that_are_resized_when_called_keep_their_grid():
+    """Images of 2×8 patches, which are as many as 4×4, as if weights were loaded for them."""
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 16, 64, 3)), jnp.float32)
+    model, variables, preprocess = load_pretrained(released(), positions={"resize": "bilinear"})
+    assert preprocess.size == (32, 32)
+    assert model.positions == {"resize": "bilinear", "grid": (4, 4)}
+    wanted = apply(*load_pretrained(released(), image_size=(16, 64))[:2], images)
+    np.testing.assert_allclose(apply(model, variables, images), wanted, rtol=1e-4, atol=1e-5)
+    assert load_pretrained(released())[0].positions == "learned"
+
+
 def test_another_patch_size_keeps_the_image_size_and_resizes_positions():
     loaded = open_pretrained(released(), patches={"size": (16, 16)})
     params = loaded.variables["params"]
@@ -168,6 +180,17 @@ def test_unknown_arrays_are_shown(tmp_path):
     write_npz(tmp_path / "f.npz", {"some/array": np.zeros(3, np.float32)})
     with pytest.raises(CheckpointError, match=r"no known format.*some/array"):
         load_pretrained(tmp_path / "f.npz")
+
+
+def test_layers_beyond_number_are_one_line(tmp_path, capsys):
+    shapes = {"embedding/kernel": (4, 4, 3, 8), "embedding/bias": (8,), "pos_embedding": (1, 4, 8)}
+    shapes["Transformer/encoderblock/LayerNorm_0/scale"] = (1_000_000, 0)
+    arrays = {f"params/{name}": np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    write_npz(tmp_path / "f.npz", arrays)
+    assert main(["convert", str(tmp_path / "f.npz"), str(tmp_path / "out"), "--to=timm"]) == 3
+    error = capsys.readouterr().err
+    assert "LayerNorm_0/scale has shape (1000000, 0), of more than 1,000 layers" in error
+    assert error.count("\n") == 1
 
 
 def test_damaged_numbers_are_refused(tmp_path):

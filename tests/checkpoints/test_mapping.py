@@ -130,3 +130,14 @@ def test_shapes_are_checked_without_their_memory():
 def test_layers_are_told_together():
     lines = [f"blocks.{i}.ls1.gamma" for i in range(12)]
     assert mapping.grouped([*lines, "head"]) == ["blocks.*.ls1.gamma (12 times)", "head"]
+
+
+def test_layers_beyond_number_are_not_taken_apart():
+    """Without elements they take no bytes in a file, but each would be an array and a name here."""
+    headers = {"stack/a/scale": Header(np.dtype("f4"), (10**12, 0))}
+    reading = mapping.read(TABLE, mapping.shapes_alone(headers))
+    assert reading.arrays == {}
+    said = "stack/a/scale has shape (1000000000000, 0), of more than 1,000 layers"
+    assert reading.misfits == (said,)
+    headers = {"stack/a/scale": Header(np.dtype("f4"), (mapping.MAX_LAYERS, 0))}
+    assert len(mapping.read(TABLE, mapping.shapes_alone(headers)).arrays) == mapping.MAX_LAYERS

@@ -21,6 +21,10 @@ from vit_jax.errors import CheckpointError, nearest
 
 Shape = tuple[int, ...]
 
+# Of one stacked array. Each becomes a name and an array of its own, even where it has no elements
+# and so takes no bytes in the file; the deepest published models have below 100.
+MAX_LAYERS = 1_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -75,6 +79,8 @@ def read(table: Table, arrays: Mapping[str, np.ndarray]) -> Reading:
             unknown.append(name)
         elif not found[0].ours:
             unused.append(name)
+        elif found[0].stacks() and array.shape[:1] > (MAX_LAYERS,):
+            misfits.append(f"{name} has shape {array.shape}, of more than {MAX_LAYERS:,} layers")
         else:
             row, numbers = found
             try:
