@@ -1,13 +1,17 @@
 """A tuned run as what zero-shot and retrieval are asked of, and its weights written out."""
 
 import json
+from typing import Any
 
+import jax
 import pytest
 
 from tests import pair_runs
 from tests.data import caption_sets
 from tests.text import vocabularies
 from vit_jax.main import main
+from vit_jax.models.inputs import example_inputs
+from vit_jax.pretrained import open_pretrained
 from vit_jax.records.loggers import Console
 from vit_jax.train import train
 
@@ -48,6 +52,17 @@ def test_a_run_scores_as_it_evaluates_itself(run, capsys):
     for name in ("accuracy", "top5_accuracy", "macro_f1"):
         assert found[name] == evaluated[name]
     assert found["loss"] == pytest.approx(evaluated["loss"], rel=1e-5)
+
+
+def test_its_towers_open_as_a_model(run):
+    """Without the bias of the sigmoid loss, which is no parameter of it."""
+    loaded = open_pretrained(run / "run")
+    assert loaded.report.dropped == ("b",)
+    params: Any = loaded.variables["params"]
+    assert {*params} == {"img", "txt", "t"}
+    images, tokens = example_inputs(loaded.model, loaded.preprocess.size)
+    zimg, ztxt, _ = jax.eval_shape(loaded.model.apply, loaded.variables, images, tokens)
+    assert zimg.shape[1] == ztxt.shape[1]
 
 
 def test_its_weights_score_the_same_elsewhere(run, capsys):

@@ -15,6 +15,8 @@ Arrays = Mapping[str, np.ndarray]
 POSITIONS = "Transformer/posembed_input/pos_embedding"
 PATCHES = "embedding/kernel"
 _HEADS = ("head/", "head_dist/")
+# A run with the sigmoid loss learns it beside the model, which has no use for it.
+_LOSS_BIAS = "b"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,8 @@ def adapt(
             new[path] = "its initial values"
     lacking = [path for path, start in new.items() if start == "its initial values"]
     dropped = tuple(p for p in arrays if p not in wanted or p in new)
-    strays = [path for path in dropped if not path.startswith(("pre_logits/", *_HEADS))]
+    expected = ("pre_logits/", *_HEADS)
+    strays = [path for path in dropped if path != _LOSS_BIAS and not path.startswith(expected)]
     if initial is None:
         problems += [f"missing {line}" for line in grouped(lacking)]
         problems += [f"extra {line}" for line in grouped(strays)]
