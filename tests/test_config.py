@@ -283,6 +283,8 @@ def test_a_name_given_as_a_flag_is_that_model():
         "transformer": {k: v for k, v in given(digits.model.transformer).items() if "rate" in k},
     }  # fmt: skip
     assert make_model(found, 10).hidden_size == 384
+    unnamed = load_config("digits", ["--config.model.model_name=None"])
+    assert differences(digits, unnamed) == {}
     # A recipe's changes of a named model stay, as its other settings do.
     scratch = load_config("cifar100:scratch", ["--config.model.model_name=ViT-S_16"])
     assert scratch.model.patches.size == (6, 6)

@@ -192,7 +192,8 @@ def apply_flags(config: Config, overrides: Sequence[str]) -> None:
     for either, other in (_EITHER, _EITHER[::-1]):
         if either in flags_of and other not in flags_of:
             config[other] = None  # the flag decides, whichever of the two the recipe gave
-    if "model.model_name" in flags_of and config.model.model_name is None:
+    name = flags_of.get("model.model_name", "=None")
+    if not name.endswith("=None") and config.model.model_name is None:
         _forget_architecture(config)
     for path in [path for path, flag in flags_of.items() if flag.endswith("=None")]:
         if KEYS[path].kind:  # absl's parsers know no None

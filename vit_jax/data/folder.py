@@ -58,15 +58,16 @@ def split_folders(index: FolderIndex) -> list[str]:
       DataError: all its folders are named as splits are elsewhere ("Training", "test_set"), which
         must not be taken for classes: a model would learn to tell training files from test files.
     """
-    parts = [name for name in index.folders() if name in SPLITS]
+    if parts := [name for name in index.folders() if name in SPLITS]:
+        return parts
     holding = sorted(name for name, images in index.images().items() if images)
     meant = {name: split for name in holding if (split := _meant(name))}
-    if not parts and meant and len(meant) == len(holding):
+    if meant and len(meant) == len(holding):
         raise DataError(
             f"{index.root}: {', '.join(meant)} look like splits, which are not told from classes "
             f"by these names; rename them to {', '.join(meant.values())}"
         )
-    return parts
+    return []
 
 
 def _meant(name: str) -> str | None:

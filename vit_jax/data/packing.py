@@ -87,20 +87,19 @@ def _examples(source: Source) -> str:
 
 def _claim(target: Path, stamp: dict[str, Any]) -> None:
     """Writes down what is packed into a folder; raises DataError if it holds something else."""
-    file = target / _STAMP
+    file, partial = target / _STAMP, target / f"{_STAMP}.part"
     try:
         found = json.loads(file.read_text()) if file.exists() else None
     except (OSError, ValueError):
         found = {}
     if found == stamp:
         return
-    if found is not None or (target.is_dir() and any(target.iterdir())):
+    if found is not None or (target.is_dir() and {*target.iterdir()} - {partial}):
         raise DataError(
             f"{target}: holds other files, or those of another source, size, quality or format; "
             "name another folder, or delete this one"
         )
     target.mkdir(parents=True, exist_ok=True)
-    partial = target / f"{_STAMP}.part"
     partial.write_text(json.dumps(stamp))
     partial.replace(file)
 
