@@ -202,10 +202,7 @@ def run(job: Job, results: Path, seconds: float) -> None:
 
 def _failed(said: str) -> dict[str, str]:
     """Returns the sides or kernels that gave less than they should, and why; others say none."""
-    try:
-        return json.loads(said).get("failed", {})
-    except ValueError:  # no JSON
-        return {}
+    return json.loads(said).get("failed", {})
 
 
 def output(command: list[str], environment: dict[str, str], log: TextIO, seconds: float) -> str:

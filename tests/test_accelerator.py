@@ -48,11 +48,11 @@ def test_a_warm_start_is_the_second_of_two_with_one_cache(tmp_path, monkeypatch,
         "import os, pathlib\n"
         "file = pathlib.Path(os.environ['VIT_JAX_CACHE'], 'starts')\n"
         "file.write_text((file.read_text() if file.exists() else '') + 'x')\n"
-        "print(file.read_text())\n"
+        "print('{\"starts\": %d}' % len(file.read_text()))\n"
     )
     monkeypatch.setenv("VIT_JAX_CACHE", str(tmp_path))
     accelerator.run(accelerator.Job("warm", 1, (str(script),), times=2), tmp_path, 60)
-    assert (tmp_path / "warm.json").read_text() == "xx\n"
+    assert (tmp_path / "warm.json").read_text() == '{"starts": 2}\n'
     assert not (tmp_path / "starts").exists()  # in a cache of its own
     assert capsys.readouterr().out.startswith("warm: done")
 
@@ -82,10 +82,10 @@ def test_xla_knows_the_flags_that_are_tried(monkeypatch, capsys):
 
 def test_a_job_gets_its_flags_after_those_of_the_user(tmp_path, monkeypatch):
     script = tmp_path / "flags.py"
-    script.write_text("import os; print(os.environ['XLA_FLAGS'])")
+    script.write_text("import json, os; print(json.dumps({'flags': os.environ['XLA_FLAGS']}))")
     monkeypatch.setenv("XLA_FLAGS", "--a=1")
     accelerator.run(accelerator.Job("x", 1, (str(script),), xla_flags="--b=2"), tmp_path, 60)
-    assert (tmp_path / "x.json").read_text() == "--a=1 --b=2\n"
+    assert (tmp_path / "x.json").read_text() == '{"flags": "--a=1 --b=2"}\n'
 
 
 # A job that starts a process of its own, says which, and does not end.

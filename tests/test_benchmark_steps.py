@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -94,7 +95,7 @@ def _measure(duration, images=16):
             experiment=workload.random_experiment(_config()),
             program=SimpleNamespace(lower=lambda *_: lowered),
             step=step,
-            state=0,
+            state=jnp.zeros(()),
             batch={},
             images=images,
             forward_passes=1,

@@ -53,14 +53,18 @@ def pixels_of(grid: Grid | None, fields: Mapping[str, Any]) -> tuple[int, int] |
     if grid is None:
         return None
     if fields.get("stem"):
-        made = {side: grid_of(fields, (side, side)) or grid for side in _USUAL_SIDES}
-        height = next((side for side, found in made.items() if found[0] == grid[0]), None)
-        width = next((side for side, found in made.items() if found[1] == grid[1]), None)
+        height, width = (_usual_side(fields, patches) for patches in grid)
         return (height, width) if height and width else None
     if not fields.get("patches"):
         return None
     patch = architecture.pixels_of_patch(fields)
     return grid[0] * patch[0], grid[1] * patch[1]
+
+
+def _usual_side(fields: Mapping[str, Any], patches: int) -> int | None:
+    """Returns the first usual side of square images that has so many patches behind a stem."""
+    made = ((side, grid_of(fields, (side, side))) for side in _USUAL_SIDES)
+    return next((side for side, grid in made if grid and grid[0] == patches), None)
 
 
 def _behind_stem(fields: Mapping[str, Any], size: tuple[int, int]) -> Grid | None:

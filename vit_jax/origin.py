@@ -202,8 +202,12 @@ def known_name(fields: Mapping[str, Any]) -> str | None:
 
 
 def describe_model(model: Model) -> str:
-    """Returns the name of a model, or the sizes of one that has none."""
-    return model.model_name or name_or_sizes(fields_of(model))
+    """Returns the name of a model, with its sizes where they are others; or the sizes alone."""
+    name, fields = model.model_name, fields_of(model)
+    if name in list_models() and _sizes(model_fields(name)) == _sizes(fields):
+        return name
+    said = name_or_sizes(fields)
+    return f"{name} as {said}" if name else said
 
 
 def name_or_sizes(fields: Mapping[str, Any]) -> str:

@@ -36,6 +36,16 @@ def map_with_path(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree
     )
 
 
+def shapes(tree: Tree) -> Tree:
+    """Returns the tree with shape, dtype and sharding in the place of each array.
+
+    Without its sharding, another program than that of the array itself would be compiled.
+    """
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
+    )
+
+
 def count(tree: Tree) -> int:
     """Returns the number of scalars in all leaves (arrays or shapes)."""
     return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree_util.tree_leaves(tree))

@@ -137,9 +137,7 @@ def _save(
 
 
 def _restoring_seconds(store: Store, state: TrainState) -> float:
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-    )
+    shapes = trees.shapes(state)
     seconds, restored = timed(lambda: store.restore(shapes))
     assert restored is not None  # the saves above were waited for
     return seconds

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.table
 
+from vit_jax import trees
 from vit_jax.benchmark.figures import Figures
 from vit_jax.benchmark.peak import matmul_peak
 from vit_jax.benchmark.timing import Repeated, Spread, spread, step_seconds, timed
@@ -90,7 +91,7 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
       started: when the user began to wait, by `time.perf_counter`.
     """
     experiment = work.experiment
-    shapes = jax.tree.map(_as_shape, (work.state, work.batch))  # the state is donated
+    shapes = trees.shapes((work.state, work.batch))  # the state is donated
     first, (state, _) = timed(lambda: work.step(work.state))
     to_first = time.perf_counter() - started
     times = step_seconds(work.step, state, seconds)
@@ -117,13 +118,6 @@ def measure(work: Work, seconds: float, started: float) -> StepSpeed:
         matmul_flops_per_second=peak,
         what=describe(experiment),
     )
-
-
-def _as_shape(leaf: Any) -> Any:
-    """With the sharding, without which another program than that of the steps is compiled."""
-    if not isinstance(leaf, jax.Array):
-        return leaf
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def describe(experiment: Experiment) -> dict[str, str]:

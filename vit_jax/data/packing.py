@@ -5,7 +5,6 @@ is pixels as they are, it takes ten times the space, and loads three times as fa
 """
 
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -19,7 +18,7 @@ from PIL import Image
 from vit_jax.data.decoding import decode
 from vit_jax.data.ppm import as_ppm
 from vit_jax.data.sources import Source
-from vit_jax.data.stamps import listing
+from vit_jax.data.stamps import digest, listing
 from vit_jax.errors import DataError
 
 _STAMP = ".packed.json"  # hidden: no image of a folder
@@ -81,8 +80,8 @@ def pack(
 
 def _examples(source: Source) -> str:
     """Returns a digest of what is packed: classes, labels, and the names of files, in order."""
-    known = listing(source) or hashlib.sha256(source.labels.astype("<i4").tobytes()).hexdigest()
-    return hashlib.sha256("\0".join((known, *source.class_names)).encode()).hexdigest()
+    known = listing(source) or digest([source.labels.astype("<i4").tobytes()])
+    return digest(part.encode(errors="surrogateescape") for part in (known, *source.class_names))
 
 
 def _claim(target: Path, stamp: dict[str, Any]) -> None:

@@ -22,16 +22,16 @@ def stamp(source: object) -> str | None:
     if isinstance(source, ClassPairs):
         return stamp(source.images)
     if isinstance(source, ArraySource):
-        return _digest([str(source.images.shape).encode(), source.images.tobytes()])
+        return digest([str(source.images.shape).encode(), source.images.tobytes()])
     if isinstance(source, FileSource | FilePairs):
-        return _digest(_of_file(source.name(index)) for index in range(len(source)))
+        return digest(_of_file(source.name(index)) for index in range(len(source)))
     if isinstance(source, TarPairs):
         keys = (sample.key.encode() for samples in source.samples for sample in samples)
-        return _digest([*(_of_file(str(path)) for path in source.shards), *keys])
+        return digest([*(_of_file(str(path)) for path in source.shards), *keys])
     if isinstance(source, RecordSource | RecordPairs):
         # Datasets of TFDS have versions; the ends tell a part of one from another.
         said = [source.title.encode(), str(len(source)).encode()]
-        return _digest([*said, *(source.records[i] for i in (0, len(source) - 1))])
+        return digest([*said, *(source.records[i] for i in (0, len(source) - 1))])
     return None
 
 
@@ -43,7 +43,7 @@ def listing(source: object) -> str | None:
     if not isinstance(source, ArraySource | FileSource):
         return None
     names = "\0".join(source.paths.names if source.paths else ())
-    return _digest(
+    return digest(
         [
             source.labels.astype("<i4").tobytes(),
             names.encode(errors="surrogateescape"),
@@ -59,7 +59,8 @@ def _of_file(path: str) -> bytes:
     return f"{path}|{status.st_size}|{status.st_mtime_ns}".encode(errors="surrogateescape")
 
 
-def _digest(parts: Iterable[bytes]) -> str:
+def digest(parts: Iterable[bytes]) -> str:
+    """Returns the SHA-256 of parts, each with its length: no two lists of them are alike."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(len(part).to_bytes(8, "big") + part)
