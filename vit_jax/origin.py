@@ -1,6 +1,7 @@
 """Weights as they lie in a file or a run, before they are adapted, and the models they are of."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -198,13 +199,18 @@ def shapes_of(model: Model, size: tuple[int, int], *, statistics: bool = False) 
 def known_name(fields: Mapping[str, Any]) -> str | None:
     """Returns the named architecture of these sizes; None if there is none."""
     sizes = _sizes(fields)
-    return next((name for name in list_models() if _sizes(model_fields(name)) == sizes), None)
+    return next((name for name, known in _sizes_of_named().items() if known == sizes), None)
+
+
+@functools.cache
+def _sizes_of_named() -> dict[str, Any]:
+    return {name: _sizes(model_fields(name)) for name in list_models()}
 
 
 def describe_model(model: Model) -> str:
     """Returns the name of a model, with its sizes where they are others; or the sizes alone."""
     name, fields = model.model_name, fields_of(model)
-    if name in list_models() and _sizes(model_fields(name)) == _sizes(fields):
+    if name is not None and _sizes_of_named().get(name) == _sizes(fields):
         return name
     said = name_or_sizes(fields)
     return f"{name} as {said}" if name else said

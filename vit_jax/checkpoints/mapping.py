@@ -222,12 +222,12 @@ def _matched(pattern: str, name: str) -> dict[str, str] | None:
 
 def _filled(pattern: str, found: Mapping[str, str]) -> str:
     """Returns the pattern with its places filled: `_matched` undone."""
+    return _PLACE.sub(functools.partial(_value_at, found), pattern)
 
-    def fill(place: re.Match[str]) -> str:
-        value = found.get(place[1], "*")
-        return str(int(value) + 1) if place[2] else value
 
-    return _PLACE.sub(fill, pattern)
+def _value_at(found: Mapping[str, str], place: re.Match[str]) -> str:
+    value = found.get(place[1], "*")
+    return str(int(value) + 1) if place[2] else value
 
 
 def _row_of(table: Table, name: str) -> tuple[Row, dict[str, str]] | None:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from types import EllipsisType
@@ -97,6 +98,7 @@ def canonical_name(name: str) -> str:
     raise ConfigError(f"model {name!r} is unknown{_nearest(name)} (vit_jax models lists them)")
 
 
+@functools.cache
 def _by_alias() -> dict[str, str]:
     return {_bare(official): official for official in _NAMED}
 
