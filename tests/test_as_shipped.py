@@ -19,6 +19,7 @@ NUMBERS = (
     "tests/test_pretrained.py::test_published_npz",
     "tests/test_pretrained.py::test_timm",
     "tests/test_pretrained.py::test_transformers_with_hidden_states_and_attention",
+    "tests/test_pretrained.py::test_another_patch_size_keeps_the_image_size_and_resizes_positions",
     "tests/test_pretrained.py::test_real_weights_call_the_photograph_tabby",
     "tests/test_pretrained.py::test_fine_tuning_starts_from_the_official_state",
     "tests/test_optim.py",

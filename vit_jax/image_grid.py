@@ -53,7 +53,8 @@ def pixels_of(grid: Grid | None, fields: Mapping[str, Any]) -> tuple[int, int] |
     if grid is None:
         return None
     if fields.get("stem"):
-        height, width = (_usual_side(fields, patches) for patches in grid)
+        sides = {patches: _usual_side(fields, patches) for patches in set(grid)}
+        height, width = sides[grid[0]], sides[grid[1]]
         return (height, width) if height and width else None
     if not fields.get("patches"):
         return None

@@ -11,7 +11,7 @@ import numpy as np
 from vit_jax import trees
 from vit_jax.card import OPENED_BY, Facts, check_licence, facts_of_run, facts_of_source, model_card
 from vit_jax.checkpoints import hub, official, writing
-from vit_jax.checkpoints.adapt import POSITIONS
+from vit_jax.checkpoints.adapt import LOSS_BIAS, POSITIONS
 from vit_jax.checkpoints.config_files import CONFIGS
 from vit_jax.checkpoints.kinds import INDEX, NPZ, SINGLE, check_format
 from vit_jax.checkpoints.mapping import grouped
@@ -192,7 +192,9 @@ def check_parameters(origin: Origin) -> None:
     differing = [
         path
         for path in wanted | found
-        if wanted.get(path) != found.get(path) and not path.endswith(POSITIONS)
+        if wanted.get(path) != found.get(path)
+        and path != LOSS_BIAS
+        and not path.endswith(POSITIONS)
     ]
     if differing:
         raise CheckpointError(

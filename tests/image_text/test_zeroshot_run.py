@@ -9,10 +9,12 @@ import pytest
 from tests import pair_runs
 from tests.data import caption_sets
 from tests.text import vocabularies
+from vit_jax import trees
 from vit_jax.main import main
 from vit_jax.models.inputs import example_inputs
-from vit_jax.pretrained import open_pretrained
+from vit_jax.pretrained import load_run, open_pretrained
 from vit_jax.records.loggers import Console
+from vit_jax.release import save_pretrained
 from vit_jax.train import train
 
 pytest.importorskip("tokenizers", reason="the extra lit")
@@ -63,6 +65,14 @@ def test_its_towers_open_as_a_model(run):
     images, tokens = example_inputs(loaded.model, loaded.preprocess.size)
     zimg, ztxt, _ = jax.eval_shape(loaded.model.apply, loaded.variables, images, tokens)
     assert zimg.shape[1] == ztxt.shape[1]
+
+
+def test_its_variables_can_be_saved(run, tmp_path):
+    loaded: Any = load_run(run / "run")
+    save_pretrained(tmp_path, loaded.model, loaded.variables, loaded.preprocess, format="official")
+    again = open_pretrained(tmp_path)
+    kept = {name: tree for name, tree in loaded.variables["params"].items() if name != "b"}
+    assert trees.difference(again.variables["params"], kept) == []
 
 
 def test_its_weights_score_the_same_elsewhere(run, capsys):

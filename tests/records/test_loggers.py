@@ -12,7 +12,7 @@ from vit_jax.errors import CheckpointError, NonFiniteError
 from vit_jax.nonfinite import FINITE_LEAVES, KEPT, NonFiniteGuard
 from vit_jax.records import loggers
 from vit_jax.records.loggers import Console, Recorder, Throughput, clock
-from vit_jax.records.metrics_file import MetricsFile, read_metrics
+from vit_jax.records.metrics_file import TIMING, MetricsFile, read_metrics
 
 
 def _measured(loss):
@@ -84,12 +84,35 @@ def test_throughput_leaves_pauses_out(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(loggers.time, "perf_counter", lambda: now[0])
     speed = Throughput()
-    speed.count(100, waited=0.5)
+    speed.wait(0.5)
+    speed.count(100)
     now[0] = 2.0
     speed.pause()
     now[0] = 10.0
     speed.resume()
     assert speed.read() == {"images_per_second": 50.0, "wait_fraction": 0.25}
+
+
+def test_a_step_counts_when_it_has_ended_also_before_a_pause(tmp_path, monkeypatch):
+    """Each takes two seconds, which pass when its metrics are fetched; a pause settles one."""
+    now = [0.0]
+    monkeypatch.setattr(loggers.time, "perf_counter", lambda: now[0])
+
+    def fetch(measured):
+        now[0] += 2.0
+        return measured
+
+    monkeypatch.setattr(loggers.jax, "device_get", fetch)
+    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    recorder = Recorder(file, Console(quiet=True), total=6, every=1, batch=4)
+    for step, _ in enumerate(recorder.timed(iter(range(6))), 1):
+        recorder.push(step, _measured(1.0))
+        if step in (1, 3, 6):
+            with recorder.paused():
+                now[0] += 100.0
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line[TIMING]["images_per_second"] for line in lines] == [2.0] * 6
 
 
 def _shown(terminal):

@@ -16,7 +16,7 @@ POSITIONS = "Transformer/posembed_input/pos_embedding"
 PATCHES = "embedding/kernel"
 _HEADS = ("head/", "head_dist/")
 # A run with the sigmoid loss learns it beside the model, which has no use for it.
-_LOSS_BIAS = "b"
+LOSS_BIAS = "b"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ def adapt(
     lacking = [path for path, start in new.items() if start == "its initial values"]
     dropped = tuple(p for p in arrays if p not in wanted or p in new)
     expected = ("pre_logits/", *_HEADS)
-    strays = [path for path in dropped if path != _LOSS_BIAS and not path.startswith(expected)]
+    strays = [path for path in dropped if path != LOSS_BIAS and not path.startswith(expected)]
     if initial is None:
         problems += [f"missing {line}" for line in grouped(lacking)]
         problems += [f"extra {line}" for line in grouped(strays)]

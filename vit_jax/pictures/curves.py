@@ -75,7 +75,7 @@ def draw_curves(records: Sequence[Record], path: Path, title: str, loss: str = "
 
 
 def _known(record: Record, key: str) -> bool:
-    """Whether a line has a value; a rate of 0 says that no step lay between two readings."""
+    """Whether a line has a value; earlier versions wrote a rate of 0 where they knew none."""
     return key in record and not (key == "images_per_second" and record[key] == 0)
 
 

@@ -31,10 +31,13 @@ class Throughput:
         self._images, self._waited = 0, 0.0
         self._start = self._paused = time.perf_counter()
 
-    def count(self, images: int, waited: float) -> None:
-        """Adds a step of so many images, whose batch took `waited` seconds to come."""
+    def wait(self, seconds: float) -> None:
+        """Adds the time that a batch took to come."""
+        self._waited += seconds
+
+    def count(self, images: int) -> None:
+        """Adds a step of so many images, which has ended."""
         self._images += images
-        self._waited += waited
 
     def pause(self) -> None:
         """Stops the clock."""
@@ -165,7 +168,7 @@ class Recorder:
             batch = next(batches, None)
             if batch is None:
                 return
-            self._speed.count(self._batch, time.perf_counter() - start)
+            self._speed.wait(time.perf_counter() - start)
             watchdog.alive()
             yield batch
 
@@ -204,6 +207,7 @@ class Recorder:
 
     def _record(self, step: int, measured: Mapping[str, jax.Array]) -> None:
         fetched = dict(jax.device_get(measured))
+        self._speed.count(self._batch)
         for check in self._checks:
             check(step, fetched)
         # A jitted step returns its metrics in alphabetical order; people look for the loss.
