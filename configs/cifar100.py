@@ -17,7 +17,7 @@ rule at 384 px. Without the word, the same model, epochs and batches with warm-u
 RandAugment, mixup and CutMix, label smoothing, stochastic depth and a running average of the
 parameters.
 
-Not run by us to the end yet.
+Neither was run by us to the end. Scores, hardware and time: configs/README.md.
 """
 
 from collections.abc import Callable
