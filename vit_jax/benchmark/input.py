@@ -127,6 +127,7 @@ def _training(experiment: Experiment, seconds: float) -> dict[str, float]:
         run, state = workload.start(experiment, store)
         for step, batch in enumerate(batches):
             state, measured = run.step(state, batch)
+            speed.count(experiment.train.batch)  # each reading waits for all steps before it
             jax.device_get(before)  # the metrics of the step before, as in the loop
             before = measured
             if step == 1:  # the first step was compiled
@@ -145,7 +146,7 @@ def _timed(feed: Feed, speed: Throughput) -> Generator[Batch, None, None]:
     while True:
         start = time.perf_counter()
         batch = next(batches)
-        speed.count(feed.batch, time.perf_counter() - start)
+        speed.wait(time.perf_counter() - start)
         yield batch
 
 
