@@ -103,11 +103,11 @@ def test_two_variants_have_the_same_model_and_budget(spec):
         (
             "compact_cifar:mcvit,x,original",
             {"epochs": 100.0, "batch": 256, "base_lr": 0.01, "decay_type": "constant",
-             "warmup_steps": 0, "augment.mixup": 0.0},
+             "warmup_steps": 0, "weight_decay": 0.01, "augment.crop_area": (0.8, 1.0)},
         ),
         (
             "compact_cifar:mcvit,x",
-            {"augment.mixup": 0.2, "augment.cutmix_share": 0.2, "augment.randaugment": None},
+            {"augment.mixup": 0.2, "augment.cutmix_share": 0.2, "augment.crop_area": None},
         ),
         ("compact_cifar:cct,x", {"augment.cutmix_share": 0.5, "augment.randaugment": (1, 10)}),
         (
